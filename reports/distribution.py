@@ -1,0 +1,172 @@
+"""Many values of one metric -> its distribution, in memory that stops growing.
+
+Up to 50,000 values are kept and their percentiles are exact (linear interpolation, as numpy's default).
+Beyond that they move into a fixed histogram with buckets 0.05 % wide: a percentile is then the middle of its
+bucket, at most 0.025 % off. Count, minimum, maximum, mean and standard deviation are exact always.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+PERCENTILES = (50, 90, 95, 99)
+# METRICS, from order statistics at 99 %: below the first a percentile is withheld, below the second flagged.
+NEEDS = {50: 1, 90: 10, 95: 20, 99: 100}
+RELIABLE = {50: 1, 90: 64, 95: 130, 99: 662}
+
+EXACT_UP_TO = 50_000
+RESOLUTION = 0.0005
+_LOW, _HIGH = 1e-4, 1e9  # 0.1 us to 11 days in ms; what lies outside is put into the first or last bucket
+_STEP = math.log1p(RESOLUTION)
+_BUCKETS = math.ceil(math.log(_HIGH / _LOW) / _STEP)
+
+Floats = npt.NDArray[np.float64]
+
+
+class WithFailures(Struct, kw_only=True):
+    """The second reading: every failure as +infinity, nearest-rank percentiles.
+
+    `n` counts values and failures. A percentile that falls among the failures is the text `"inf"`.
+    """
+
+    n: int
+    failures: int
+    percentiles: dict[str, float | str | None]
+
+
+class Distribution(Struct, kw_only=True):
+    """One metric. `None` is "no such number": no values, or too few for that percentile (`NEEDS`)."""
+
+    unit: str
+    n: int
+    exact: bool
+    resolution: float | None  # relative width of a bucket, where percentiles come from the histogram
+    mean: float | None
+    stdev: float | None  # of a sample: n - 1
+    min: float | None
+    max: float | None
+    percentiles: dict[str, float | None]
+    withheld: str | None = None  # why percentiles are missing, where it is not the number of samples
+    with_failures: WithFailures | None = None
+
+
+class Values:
+    """Takes the values of one metric, block by block."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._mean = 0.0
+        self._m2 = 0.0
+        self._min = math.inf
+        self._max = -math.inf
+        self._kept: list[Floats] = []
+        self._zeros = 0
+        self._buckets: npt.NDArray[np.int64] | None = None
+
+    def add(self, values: Floats) -> None:
+        """Add a block; NaN is "no value" and is left out."""
+        values = values[~np.isnan(values)]
+        if not len(values):
+            return
+        self._moments(values)
+        if self._buckets is None and self.n <= EXACT_UP_TO:
+            self._kept.append(values)
+            return
+        if self._buckets is None:
+            self._buckets = np.zeros(_BUCKETS, dtype=np.int64)
+            for kept in self._kept:
+                self._bucket(self._buckets, kept)
+            self._kept.clear()
+        self._bucket(self._buckets, values)
+
+    def _moments(self, values: Floats) -> None:
+        # Chan's update: a sum of squares loses its digits where the spread is small beside the mean.
+        n, mean = len(values), float(values.mean())
+        delta, total = mean - self._mean, self.n + n
+        self._m2 += float(((values - mean) ** 2).sum()) + delta * delta * self.n * n / total
+        self._mean += delta * n / total
+        self.n = total
+        self._min = min(self._min, float(values.min()))
+        self._max = max(self._max, float(values.max()))
+
+    def _bucket(self, buckets: npt.NDArray[np.int64], values: Floats) -> None:
+        positive = values[values > 0]
+        self._zeros += len(values) - len(positive)
+        at = (np.log(positive / _LOW) / _STEP).astype(np.int64).clip(0, _BUCKETS - 1)
+        found, counts = np.unique(at, return_counts=True)
+        buckets[found] += counts
+
+    def _sorted(self) -> Floats:
+        merged = np.sort(np.concatenate(self._kept)) if self._kept else np.empty(0)
+        self._kept = [merged]
+        return merged
+
+    def _ranks(self, ranks: list[int]) -> list[float]:
+        """The values at these ranks (from 1) of the sorted values, from the histogram."""
+        assert self._buckets is not None
+        ends = np.cumsum(self._buckets) + self._zeros
+        out = []
+        for rank in ranks:
+            if rank <= self._zeros:
+                out.append(min(self._min, 0.0))
+                continue
+            bucket = int(np.searchsorted(ends, rank))
+            middle = _LOW * math.exp((bucket + 0.5) * _STEP)
+            out.append(min(max(middle, self._min), self._max))
+        return out
+
+    def _percentile(self, values: Floats | None, p: int) -> float:
+        if values is not None:
+            return float(np.percentile(values, p))
+        place = (self.n - 1) * p / 100
+        low, high = self._ranks([math.floor(place) + 1, math.ceil(place) + 1])
+        return low + (high - low) * (place - math.floor(place))
+
+    def distribution(
+        self, unit: str, *, withheld: str | None = None, failures: int | None = None
+    ) -> Distribution:
+        """What was added so far.
+
+        Args:
+            unit: as METRICS says.
+            withheld: a reason not to give percentiles at all.
+            failures: requests to count as +infinity in a second reading; `None` for no such reading.
+        """
+        exact = self._buckets is None
+        values = self._sorted() if exact else None
+        have = self.n > 0
+        return Distribution(
+            unit=unit,
+            n=self.n,
+            exact=exact,
+            resolution=None if exact else RESOLUTION,
+            mean=self._mean if have else None,
+            stdev=math.sqrt(self._m2 / (self.n - 1)) if self.n > 1 else None,
+            min=self._min if have else None,
+            max=self._max if have else None,
+            percentiles={
+                f"p{p}": self._percentile(values, p) if self.n >= NEEDS[p] and not withheld else None
+                for p in PERCENTILES
+            },
+            withheld=withheld,
+            with_failures=None if failures is None else self._with_failures(values, failures),
+        )
+
+    def _with_failures(self, values: Floats | None, failures: int) -> WithFailures:
+        n = self.n + failures
+        percentiles: dict[str, float | str | None] = {}
+        for p in PERCENTILES:
+            rank = -(-p * n // 100)  # nearest rank: ceil(p/100 * n), in whole numbers
+            if n < NEEDS[p]:
+                percentiles[f"p{p}"] = None
+            elif rank > self.n:
+                percentiles[f"p{p}"] = "inf"
+            elif values is not None:
+                percentiles[f"p{p}"] = float(values[rank - 1])
+            else:
+                percentiles[f"p{p}"] = self._ranks([rank])[0]
+        return WithFailures(n=n, failures=failures, percentiles=percentiles)

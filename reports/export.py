@@ -1,0 +1,309 @@
+"""A journal -> a dataset: JSONL, CSV, Parquet, or OpenAI Batch output with its error file.
+
+Columns are those of `reports/dataset.py`. Records are read in blocks, so memory does not grow with them. A
+file is written beside its place, fsynced and renamed: a failing export leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, get_args
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Raw, Struct, field
+
+from reports import batch
+from reports.dataset import AnswerRecord, Layout, layout
+from reports.rows import CURRENT, current_ids, decoded, in_current, only
+from runner.store import MANIFEST, PROGRESS, Index, StoreError, build_index, load_manifest
+
+Format = Literal["jsonl", "csv", "parquet", "openai-batch"]
+Status = Literal["ok", "error", "cancelled", "all"]
+Order = Literal["input", "completion"]
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+_EXTENSIONS: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+_DEFAULT_NAMES: dict[Format, str] = {
+    "jsonl": "dataset.jsonl",
+    "csv": "dataset.csv",
+    "parquet": "dataset.parquet",
+    "openai-batch": "batch_output.jsonl",
+}
+# Line ends to readers that split text by Unicode's rules. JSON allows them raw; escaped they harm nobody.
+_SEPARATORS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
+
+Write = Callable[[BinaryIO, Layout, Iterable[AnswerRecord], Callable[[], None]], None]
+
+
+class ExportResult(Struct, kw_only=True):
+    """What an export did."""
+
+    path: Path | None  # `None`: written to the stream given
+    to: Format
+    rows: int = 0
+    errors_path: Path | None = None  # of openai-batch
+    error_rows: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)  # by status, not asked for
+    left_out: int = 0  # records of rows that are no longer in the prompt file
+    bad: int = 0  # lines that could not be read
+    renamed: dict[str, str] = field(default_factory=dict)  # answer column -> its name in this dataset
+
+
+def format_of(path: Path | None) -> Format:
+    """The format a file's name asks for; JSONL where there is no file.
+
+    Raises:
+        StoreError: the name does not say.
+    """
+    if path is None:
+        return "jsonl"
+    try:
+        return _EXTENSIONS[path.suffix.lower()]
+    except KeyError:
+        raise StoreError(f"{path} does not say which format: add --to {'|'.join(FORMATS)}.") from None
+
+
+def require(to: Format) -> None:
+    """Check that what a format needs is installed.
+
+    Raises:
+        StoreError: it is not.
+    """
+    if to == "parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ModuleNotFoundError:
+            raise StoreError("Parquet needs pyarrow: pip install 'streamgauge[parquet]'") from None
+
+
+def _json_line(value: Any) -> bytes:
+    line = msgspec.json.encode(value)
+    for raw, escaped in _SEPARATORS:
+        if raw in line:
+            line = line.replace(raw, escaped)
+    return line + b"\n"
+
+
+def _write_jsonl(
+    out: BinaryIO, columns: Layout, records: Iterable[AnswerRecord], counted: Callable[[], None]
+) -> None:
+    for record in records:
+        theirs, ours = columns.row(record)
+        out.write(_json_line(theirs | ours))
+        counted()
+
+
+def _cell(value: Any) -> Any:
+    """Texts as they are, numbers as the caller wrote them, nested values as JSON, nothing for null."""
+    if isinstance(value, Raw):
+        data = bytes(value)
+        if data == b"null":
+            return None
+        return msgspec.json.decode(data, type=str) if data[:1] == b'"' else data.decode()
+    return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value
+
+
+def _write_csv(
+    out: BinaryIO, columns: Layout, records: Iterable[AnswerRecord], counted: Callable[[], None]
+) -> None:
+    text = io.TextIOWrapper(out, encoding="utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*columns.caller, *columns.answer.values()])
+    for record in records:
+        theirs, ours = columns.row(record)
+        writer.writerow(
+            [*(_cell(theirs.get(name)) for name in columns.caller), *(_cell(v) for v in ours.values())]
+        )
+        counted()
+    text.flush()
+    text.detach()  # or closing the text would close the caller's stream
+
+
+def _write_parquet(
+    out: BinaryIO, columns: Layout, records: Iterable[AnswerRecord], counted: Callable[[], None]
+) -> None:
+    from reports import parquet
+
+    parquet.write(out, columns, records, counted)
+
+
+_WRITERS: dict[str, Write] = {"jsonl": _write_jsonl, "csv": _write_csv, "parquet": _write_parquet}
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes `path`'s place at the end, or leaves nothing."""
+    if path.exists() and not path.is_file():  # /dev/null, a pipe: nothing to replace, and it must stay
+        with path.open("wb") as out:
+            yield out
+        return
+    place = Path(os.path.realpath(path))
+    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(place)
+        folder = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def refuse_own(out: Path) -> None:
+    """Check that a file to write is no part of a run: no derived file may replace a paid answer.
+
+    Raises:
+        StoreError: it is.
+    """
+    place = Path(os.path.realpath(out))
+    own = place.name in {MANIFEST, PROGRESS, CURRENT} or re.fullmatch(r"records.*\.jsonl", place.name)
+    if own and (place.parent / MANIFEST).exists():
+        raise StoreError(f"{out} belongs to a run itself. Give another -o.")
+
+
+def errors_path(out: Path) -> Path:
+    """Where the failures of an OpenAI Batch export go: `<stem>_errors.jsonl` beside it."""
+    return out.with_name(f"{out.stem}_errors.jsonl")
+
+
+class _Selection(Struct):
+    """The records one export is of."""
+
+    index: Index
+    order: Order
+    status: Status
+    result: ExportResult
+
+    def records(self, *, count: bool = True) -> Iterator[AnswerRecord]:
+        """Those asked for; with `count`, the others are counted into the result."""
+        bad: list[str] = []
+        order: Literal["input", "journal"] = "input" if self.order == "input" else "journal"
+        for block in decoded(self.index, AnswerRecord, order=order, bad=bad):
+            for record in block:
+                if self.status in {"all", record.status}:
+                    yield record
+                elif count:
+                    skipped = self.result.skipped
+                    skipped[record.status] = skipped.get(record.status, 0) + 1
+        if count:
+            self.result.bad += len(bad)
+
+    def counted(self) -> None:
+        """One more row is written."""
+        self.result.rows += 1
+
+
+def _dataset(selection: _Selection, to: Format, out: BinaryIO) -> None:
+    columns = layout(selection.records(count=False), kinds=to == "parquet")
+    selection.result.renamed = columns.renamed()
+    _WRITERS[to](out, columns, selection.records(), selection.counted)
+
+
+def _batch(selection: _Selection, api: str | None, out: BinaryIO, errors: BinaryIO | None) -> None:
+    result = selection.result
+    for record in selection.records():
+        if record.status == "ok":
+            out.write(_json_line(batch.line(record, api)))
+            result.rows += 1
+        elif errors is not None:
+            errors.write(_json_line(batch.line(record, api)))
+            result.error_rows += 1
+        else:
+            result.skipped[record.status] = result.skipped.get(record.status, 0) + 1
+
+
+def _api(run: Path) -> str | None:
+    target = load_manifest(run).scenario.get("target")
+    api = target.get("api") if isinstance(target, dict) else None
+    return api if isinstance(api, str) else None
+
+
+def _write(selection: _Selection, run: Path, to: Format, out: Path | BinaryIO) -> None:
+    if not isinstance(out, Path):
+        if to == "openai-batch":
+            _batch(selection, _api(run), out, None)
+        else:
+            _dataset(selection, to, out)
+        return
+    if to != "openai-batch":
+        with _replacing(out) as stream:
+            _dataset(selection, to, stream)
+        return
+    with _replacing(out) as stream:
+        if selection.status == "ok":
+            _batch(selection, _api(run), stream, None)
+            return
+        # Written even when it stays empty: an older export's failures must not stand beside new answers.
+        selection.result.errors_path = errors_path(out)
+        with _replacing(errors_path(out)) as failures:
+            _batch(selection, _api(run), stream, failures)
+
+
+def export_dataset(
+    run: Path,
+    out: Path | BinaryIO | None = None,
+    to: Format | None = None,
+    *,
+    order: Order = "input",
+    status: Status | None = None,
+    keep: npt.NDArray[np.uint64] | None = None,
+    every: bool = False,
+) -> ExportResult:
+    """Write a run's answers as a dataset.
+
+    Args:
+        run: the run directory.
+        out: the file, or a binary stream (a batch export's failures are then left out and counted); default:
+            `dataset.<format>`, or `batch_output.jsonl`, in the run directory.
+        to: the format; default: what the file's name says, else JSONL.
+        order: `input` (row, then sample) or `completion`.
+        status: which records; default: `ok`, and for openai-batch `all` (its error file has the rest).
+        keep: sorted digests of the ids to export (`int(id[:16], 16)`); default: the prompt file's as last
+            read, where the run says.
+        every: also records of rows that are no longer in the prompt file; `keep` is then not asked.
+
+    Raises:
+        StoreError: the run cannot be read, the file not written, or the format not.
+    """
+    load_manifest(run)
+    to = to or format_of(out if isinstance(out, Path) else None)
+    require(to)
+    place = run / _DEFAULT_NAMES[to] if out is None else out
+    if isinstance(place, Path):
+        refuse_own(place)
+        if to == "openai-batch":
+            refuse_own(errors_path(place))
+    index = build_index(run)
+    result = ExportResult(path=place if isinstance(place, Path) else None, to=to, bad=index.bad_count)
+    wanted = None if every else current_ids(run) if keep is None else keep
+    if wanted is not None:
+        inside = in_current(index, wanted)
+        result.left_out = len(index) - int(inside.sum())
+        index = only(index, inside)
+    chosen: Status = status or ("all" if to == "openai-batch" else "ok")
+    try:
+        _write(_Selection(index, order, chosen, result), run, to, place)
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise StoreError(f"cannot write {place}: {exc.strerror or exc}. Nothing was replaced.") from exc
+    return result

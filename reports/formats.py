@@ -1,0 +1,91 @@
+"""Every format of a report: Summary -> str. A new format is a function and a line here.
+
+JSON is the `Summary` itself (a list of them for several runs). CSV is long: a row a run and metric, counts
+and sums in `value`, distributions in the columns after it; an empty cell is "no such number".
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from reports import markdown, text
+from reports.distribution import PERCENTILES, Distribution
+from reports.notes import wall_s
+from reports.summary import Summary
+
+_PS = tuple(f"p{p}" for p in PERCENTILES)
+_SECOND = ("n_with_failures", *(f"{p}_with_failures" for p in _PS))
+COLUMNS = (
+    "run",
+    "metric",
+    "unit",
+    "n",
+    "value",
+    "mean",
+    "stdev",
+    "min",
+    "max",
+    *_PS,
+    *_SECOND,
+    "exact",
+    "resolution",
+)
+
+
+def _single(summary: Summary) -> Iterator[dict[str, Any]]:
+    requests, tokens = summary.requests, summary.tokens
+    values: list[tuple[str, str, int, float | None]] = [
+        ("requests", "1", requests.total, requests.total),
+        ("ok", "1", requests.total, requests.ok),
+        ("error", "1", requests.total, requests.error),
+        ("cancelled", "1", requests.total, requests.cancelled),
+        ("unsent", "1", requests.total, requests.unsent),
+        ("errors", "share", requests.ok + requests.error, requests.errors_share),
+        ("wall", "s", len(summary.sessions), wall_s(summary)),
+        ("prompt_tokens", "1", tokens.with_usage, tokens.prompt),
+        ("completion_tokens", "1", tokens.with_usage, tokens.completion),
+        ("reasoning_tokens", "1", tokens.with_usage, tokens.reasoning),
+        ("cached_tokens", "1", tokens.with_usage, tokens.cached),
+    ]
+    for name, unit, n, value in values:
+        yield {"metric": name, "unit": unit, "n": n, "value": value}
+
+
+def _distribution(name: str, d: Distribution) -> dict[str, Any]:
+    row: dict[str, Any] = {"metric": name, **msgspec.structs.asdict(d), **d.percentiles}
+    if d.with_failures is not None:
+        second = d.with_failures
+        row["n_with_failures"] = second.n
+        row |= {f"{p}_with_failures": value for p, value in second.percentiles.items()}
+    return row
+
+
+def to_csv(summaries: list[Summary]) -> str:
+    """A row a run and metric."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for summary in summaries:
+        rows = [*_single(summary), *(_distribution(name, d) for name, d in summary.metrics.items())]
+        for row in rows:
+            writer.writerow({"run": summary.path, **row})
+    return out.getvalue()
+
+
+def to_json(summaries: list[Summary]) -> str:
+    """The summary; a list of them for any other number than one."""
+    what: Any = summaries[0] if len(summaries) == 1 else summaries
+    return msgspec.json.format(msgspec.json.encode(what), indent=2).decode() + "\n"
+
+
+RENDERERS: dict[str, Callable[[list[Summary]], str]] = {
+    "text": text.render,
+    "json": to_json,
+    "csv": to_csv,
+    "markdown": markdown.render,
+}

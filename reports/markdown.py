@@ -1,0 +1,73 @@
+"""Summaries as GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+from reports.notes import next_steps, notes, verdict
+from reports.summary import Summary
+from reports.tables import (
+    Fact,
+    Table,
+    absent,
+    origin,
+    outcome,
+    rates,
+    sessions,
+    side_by_side,
+    times,
+    with_failures,
+)
+
+
+def _escape(text: str) -> str:
+    # A run named by someone else must not become markup: pipes end cells, < starts HTML.
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
+
+
+def _grid(table: Table, *, text_columns: int = 1) -> list[str]:
+    marks = ["---" if i < text_columns else "---:" for i in range(len(table.header))]
+    return [_row(table.header), "| " + " | ".join(marks) + " |", *map(_row, table.rows), ""]
+
+
+def _facts(facts: list[Fact]) -> list[str]:
+    return [*(f"- **{label}**: {_escape(' '.join(value.split()))}" for label, value in facts), ""]
+
+
+def _bullets(title: str, sentences: list[str]) -> list[str]:
+    return [f"### {title}", "", *(f"- {_escape(s)}" for s in sentences), ""] if sentences else []
+
+
+def _one(summary: Summary) -> list[str]:
+    out = [f"## {_escape(summary.path)}", "", f"**{verdict(summary)}**", "", *_facts(origin(summary))]
+    if summary.journal.ids:
+        out += ["### Requests", "", *_facts(outcome(summary))]
+        measured = [t for t in (times(summary), rates(summary), with_failures(summary)) if t.rows]
+        if measured:
+            out += ["### Times of answered, streamed requests", ""]
+            for table in measured:
+                out += _grid(table)
+            if missing := absent(summary):
+                out += [f"No values: {', '.join(missing)}.", ""]
+        if summary.sessions:
+            out += ["### Sessions", "", *_grid(sessions(summary), text_columns=2)]
+    return [*out, *_bullets("Notes", notes(summary)), *_bullets("Next", next_steps(summary))]
+
+
+def _several(summaries: list[Summary]) -> list[str]:
+    out = ["## Runs", ""]
+    out += [*(f"- {_escape(summary.path)}: **{verdict(summary)}**" for summary in summaries), ""]
+    out += _grid(side_by_side(summaries))
+    for summary in summaries:
+        out += _bullets(f"Notes on {_escape(summary.path)}", notes(summary))
+    return out
+
+
+def render(summaries: list[Summary]) -> str:
+    """One run in full, several side by side."""
+    if not summaries:
+        return "No runs.\n"
+    lines = _one(summaries[0]) if len(summaries) == 1 else _several(summaries)
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,134 @@
+"""What the numbers of a summary want said: the one-line verdict, warnings, and what to do next."""
+
+from __future__ import annotations
+
+from reports.cells import count, duration, number, several
+from reports.distribution import PERCENTILES, RELIABLE
+from reports.summary import Summary
+
+
+def flagged(summary: Summary) -> bool:
+    """Whether any percentile stands on fewer samples than METRICS asks for."""
+    return any(
+        d.percentiles[f"p{p}"] is not None and d.n < RELIABLE[p]
+        for d in summary.metrics.values()
+        for p in PERCENTILES
+    )
+
+
+def wall_s(summary: Summary) -> float | None:
+    """The sessions' wall times added up; the gaps between them are not in it."""
+    walls = [session.wall_s for session in summary.sessions if session.wall_s is not None]
+    return sum(walls) if walls else None
+
+
+def verdict(summary: Summary) -> str:
+    """One line: how far, how many failed, how long, how fast."""
+    requests = summary.requests
+    if not summary.journal.ids:
+        expected = f" · {count(requests.expected)} requests to send" if requests.expected else ""
+        return f"no records yet{expected}"
+    of = requests.total + (requests.unsent or 0)
+    parts = [f"{count(requests.ok)} of {count(of)} answered", f"{count(requests.error)} failed"]
+    if requests.cancelled:
+        parts.append(f"{count(requests.cancelled)} cancelled")
+    if requests.unsent:
+        parts.append(f"{count(requests.unsent)} not sent")
+    wall = wall_s(summary)
+    if wall is not None:
+        sessions = len(summary.sessions)
+        parts.append(duration(wall) + (f" in {sessions} sessions" if sessions > 1 else ""))
+    if len(summary.sessions) == 1 and summary.sessions[0].output_tokens_per_s is not None:
+        parts.append(f"{number(summary.sessions[0].output_tokens_per_s)} tokens/s")
+    elif summary.tokens.completion is not None:
+        parts.append(f"{count(summary.tokens.completion)} tokens")
+    return " · ".join(parts)
+
+
+def _stream_notes(summary: Summary) -> list[str]:
+    out, chunks = [], summary.chunks
+    if summary.requests.not_streamed:
+        out.append(
+            f"{several(summary.requests.not_streamed, 'answer')} came whole, not streamed: in no latency."
+        )
+    itl = summary.metrics.get("itl")
+    if itl is not None and itl.withheld:
+        out.append(f"itl percentiles are withheld: {itl.withheld}. tpot is not affected.")
+    elif chunks.coalesced:
+        share = chunks.coalesced / chunks.gaps
+        out.append(f"{share:.1%} of chunks shared one read with the chunk before (a gap of 0 in itl).")
+    if chunks.multi_token:
+        out.append(
+            f"{count(chunks.multi_token)} of {count(chunks.with_token_count)} chunks carried more than one "
+            "token: itl is the gap between chunks, tpot the time a token."
+        )
+    return out
+
+
+def _token_notes(summary: Summary) -> list[str]:
+    out, tokens = [], summary.tokens
+    if tokens.answers and not tokens.with_usage:
+        out.append("no answer came with usage: token counts, tpot and output_rate are not known.")
+    elif tokens.with_usage < tokens.answers:
+        out.append(
+            f"token counts are of {count(tokens.with_usage)} of {count(tokens.answers)} answers; "
+            "the others came without usage."
+        )
+    known = [
+        f"{count(n)} {name}"
+        for n, name in ((tokens.lost_prompt, "prompt"), (tokens.lost_completion, "completion"))
+        if n is not None
+    ]
+    if known:
+        out.append(
+            f"{several(tokens.lost_with_usage, 'attempt')} without an answer told of {' and '.join(known)} "
+            "tokens, not in the sums above; the bill may be larger."
+        )
+    elif summary.requests.cancelled:
+        out.append("cancelled answers may be billed in full: what they cost is not known here.")
+    return out
+
+
+def _journal_notes(summary: Summary) -> list[str]:
+    out, journal = [], summary.journal
+    if journal.bad_count:
+        places = [f"{name} at byte {offset}" for name, offset in journal.bad_lines[:3]]
+        places += [f"record {record_id}" for record_id in journal.damaged_ids[: 3 - len(places)]]
+        out.append(f"{several(journal.bad_count, 'bad line')} left out: {', '.join(places)}.")
+    if journal.lines > journal.ids:
+        out.append(
+            f"{several(journal.lines - journal.ids, 'journal line')}: earlier results of requests sent again."
+        )
+    if summary.requests.outside:
+        out.append(
+            f"{several(summary.requests.outside, 'record')} of rows no longer in the prompt file: "
+            "counted here, exported with --all."
+        )
+    return out
+
+
+def notes(summary: Summary) -> list[str]:
+    """Warnings, each a sentence or two."""
+    out = _stream_notes(summary) + _token_notes(summary) + _journal_notes(summary)
+    open_ends = [session.number for session in summary.sessions if session.wall_to_last_record]
+    if open_ends and summary.journal.ids:
+        names = ", ".join(map(str, open_ends))
+        out.append(
+            f"session {names} wrote no end (killed, or still running): its time is up to its last record."
+        )
+    if flagged(summary):
+        out.append("~ marks few samples: an interval to trust takes 64 for p90, 130 for p95, 662 for p99.")
+    return out
+
+
+def next_steps(summary: Summary) -> list[str]:
+    """What the reader can do about what is missing."""
+    out, requests = [], summary.requests
+    by_itself = requests.error_retryable + requests.cancelled - requests.cancelled_by.get("stop_rule", 0)
+    again = by_itself + (requests.unsent or 0)
+    if again and summary.kind == "run":
+        out.append(f"the same command again sends the {count(again)} that are missing")
+    final = requests.error - requests.error_retryable
+    if final and summary.kind == "run":
+        out.append(f"{count(final)} failed for good: the same command with --retry-failed sends them again")
+    return out

@@ -1,0 +1,196 @@
+"""The fields of a record that reports count, decoded in blocks, and which ids a report is of.
+
+Blocks are sized by bytes, so that memory depends neither on the number of records nor on the length of their
+answers. Texts, the caller's rows and request bodies are not decoded here: `reports/export.py` does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from runner.store import Index, StoreError, read_blocks
+
+CURRENT = "current.u64"
+_BLOCK_BYTES = 8 << 20
+_BLOCK_ROWS = 1000
+
+
+class RowError(Struct, gc=False):
+    """What a report needs of `runner.record.Error`."""
+
+    kind: str
+    http_status: int | None = None
+    retryable: bool = False
+
+
+class RowAttempt(Struct):
+    """What a report needs of `runner.record.Attempt`."""
+
+    sent_at: int | None
+    error: RowError
+    usage_partial: dict[str, Any] | None = None
+    wait_for: str = ""
+
+
+class RowConnection(Struct, frozen=True, gc=False):
+    """What a report needs of `runner.record.Connection`."""
+
+    reused: bool | None = None
+    connect_ns: int | None = None
+
+
+class Row(Struct):
+    """The fields of a record that reports count; everything else on the line is skipped."""
+
+    id: str
+    index: int
+    custom_id: str | None
+    sample: int
+    session: int
+    phase: str
+    scheduled_at: int | None
+    sent_at: int | None
+    headers_at: int | None
+    first_token_at: int | None
+    first_content_at: int | None
+    last_token_at: int | None
+    ended_at: int | None
+    status: str
+    cancelled_by: str | None = None
+    error: RowError | None = None
+    streamed: bool = True
+    finish_reason: str | None = None
+    reasoning: str | None = None
+    choices: list[Raw] | UnsetType = UNSET
+    usage: dict[str, Any] | None = None
+    usage_source: str = "none"
+    usage_partial: dict[str, Any] | None = None
+    attempts: list[RowAttempt] = []
+    connection: RowConnection = RowConnection()
+    chunk_us: list[int] | UnsetType = UNSET
+    chunk_tokens: list[int] | UnsetType = UNSET
+
+
+class Tokens(Struct, frozen=True, gc=False):
+    """The token counts of one usage object; `None` where the server did not say."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    reasoning: int | None = None
+    cached: int | None = None
+
+
+def _count(usage: dict[str, Any], *path: str) -> int | None:
+    value: Any = usage
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    # Servers write odd things here; a bool, a text or a negative number is no count.
+    return value if type(value) is int and 0 <= value < 1 << 53 else None
+
+
+def tokens(usage: dict[str, Any] | None) -> Tokens:
+    """Token counts out of a usage object as a server wrote it (OpenAI's names; DeepSeek's for the cache)."""
+    if not usage:
+        return Tokens()
+    reasoning = _count(usage, "completion_tokens_details", "reasoning_tokens")
+    cached = _count(usage, "prompt_tokens_details", "cached_tokens")
+    return Tokens(
+        prompt=_count(usage, "prompt_tokens"),
+        completion=_count(usage, "completion_tokens"),
+        reasoning=_count(usage, "reasoning_tokens") if reasoning is None else reasoning,
+        cached=_count(usage, "prompt_cache_hit_tokens") if cached is None else cached,
+    )
+
+
+def block_rows(index: Index) -> int:
+    """How many records to hold at once: about 8 MiB of journal, at most a thousand."""
+    if not index.total_lines:
+        return _BLOCK_ROWS
+    size = sum(path.stat().st_size for path in index.files)
+    return int(min(_BLOCK_ROWS, max(1, _BLOCK_BYTES * index.total_lines // max(1, size))))
+
+
+T = TypeVar("T")
+
+
+def decoded(
+    index: Index,
+    row_type: type[T],
+    *,
+    order: Literal["journal", "input"] = "journal",
+    bad: list[str] | None = None,
+) -> Iterator[list[T]]:
+    """The winning records as `row_type`, in blocks.
+
+    A line that is JSON but no record (a damaged field) is left out; its id, or "" where that cannot be read
+    either, is appended to `bad`.
+    """
+    decode = msgspec.json.Decoder(row_type).decode
+    for block in read_blocks(index, Raw, order=order, block=block_rows(index)):
+        out: list[T] = []
+        for line in block:
+            try:
+                out.append(decode(line))
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                if bad is not None:
+                    bad.append(_id_of(line))
+        yield out
+
+
+class _Id(Struct):
+    id: str
+
+
+def _id_of(line: Raw) -> str:
+    try:
+        return msgspec.json.decode(line, type=_Id).id
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+
+
+def only(index: Index, keep: npt.NDArray[np.bool_]) -> Index:
+    """The index with some of its ids."""
+    return msgspec.structs.replace(
+        index,
+        file=index.file[keep],
+        offset=index.offset[keep],
+        index=index.index[keep],
+        sample=index.sample[keep],
+        digest=index.digest[keep],
+    )
+
+
+def current_ids(run: Path) -> npt.NDArray[np.uint64] | None:
+    """Sorted digests of the ids in the prompt file as last read, or `None` where the run did not say.
+
+    Raises:
+        StoreError: the file is cut or cannot be read.
+    """
+    path = run / CURRENT
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise StoreError(f"cannot read {path}: {exc.strerror}") from None
+    if len(data) % 8:
+        raise StoreError(f"{path} is cut short. Start `run` again to rebuild it, or export with --all.")
+    return np.frombuffer(data, dtype="<u8").astype(np.uint64, copy=False)
+
+
+def in_current(index: Index, current: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which ids of the index are among the sorted digests `current`."""
+    if not len(current):
+        return np.zeros(len(index), dtype=bool)
+    at = np.searchsorted(current, index.digest)
+    at[at == len(current)] = 0
+    return np.asarray(current[at] == index.digest, dtype=bool)

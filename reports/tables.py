@@ -1,0 +1,209 @@
+"""Summaries laid out as labelled facts and tables of text, for every format people read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from reports.cells import (
+    NONE,
+    count,
+    counts,
+    duration,
+    number,
+    percentile,
+    percentile_with_failures,
+    several,
+    share,
+)
+from reports.distribution import PERCENTILES, Distribution
+from reports.notes import wall_s
+from reports.summary import RATES, TIMES, Summary
+
+Fact = tuple[str, str]
+_PS = [f"p{p}" for p in PERCENTILES]
+
+
+class Table(Struct):
+    """A heading row and rows; the first column is text, the others are numbers."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+
+def _cut(text: str, width: int = 60) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def model(summary: Summary) -> str:
+    """The model asked for."""
+    target = summary.scenario.get("target")
+    return str(target.get("model") or NONE) if isinstance(target, dict) else NONE
+
+
+def endpoint(summary: Summary) -> str:
+    """The URL asked."""
+    target = summary.scenario.get("target")
+    return str(target.get("base_url") or NONE) if isinstance(target, dict) else NONE
+
+
+def origin(summary: Summary) -> list[Fact]:
+    """What was asked of whom; what the manifest does not say is left out."""
+    scenario = summary.scenario
+    target = scenario.get("target")
+    out = [("run", summary.path)]
+    if isinstance(target, dict) and target:
+        api = f" ({target['api']})" if target.get("api") else ""
+        out.append(("target", f"{model(summary)} at {endpoint(summary)}{api}"))
+    if summary.prompts is not None:
+        rows, requests = summary.prompt_rows or 0, summary.requests.expected or 0
+        sizes = f"{several(rows, 'row')} · {several(requests, 'request')}"
+        out.append(("prompts", f"{summary.prompts} · {sizes}"))
+    params = scenario.get("params")
+    if isinstance(params, dict) and params:
+        out.append(("params", " ".join(f"{key}={_cut(_value(v))}" for key, v in sorted(params.items()))))
+    out += [(key, _cut(str(scenario[key]))) for key in ("system", "template") if scenario.get(key)]
+    if scenario.get("samples") not in {None, 1}:
+        out.append(("samples", str(scenario["samples"])))
+    return out
+
+
+def _with(n: int, named: dict[str, int]) -> str:
+    return f"{n:,}  {counts(named)}".rstrip()
+
+
+def outcome(summary: Summary) -> list[Fact]:
+    """How the requests ended, what was sent again, which connections, how many tokens."""
+    requests, attempts, tokens = summary.requests, summary.attempts, summary.tokens
+    connections = summary.connections
+    out = [("answered", _with(requests.ok, requests.finish_reasons))]
+    failed = _with(requests.error, requests.error_kinds)
+    out.append(("failed", f"{failed}  ({share(requests.errors_share)})" if requests.error else failed))
+    if requests.cancelled:
+        out.append(("cancelled", _with(requests.cancelled, requests.cancelled_by)))
+    if requests.unsent:
+        out.append(("not sent", count(requests.unsent)))
+    if requests.warmup:
+        out.append(("warm-up", f"{count(requests.warmup)}  (counted nowhere else)"))
+    if attempts.earlier:
+        of = f"{counts(attempts.error_kinds)} · of {several(attempts.requests, 'request')}"
+        out.append(("retries", f"{count(attempts.earlier)}  {of}"))
+    if attempts.stale_connection:
+        out.append(("resends", f"{count(attempts.stale_connection)}  a reused connection was already closed"))
+    if connections.opened or connections.reused:
+        out.append(
+            ("connections", f"{count(connections.opened)} opened · {count(connections.reused)} reused")
+        )
+    named = (("prompt", tokens.prompt), ("completion", tokens.completion))
+    inner = (("reasoning", tokens.reasoning), ("cached", tokens.cached))
+    known = [f"{name} {n:,}" for name, n in named if n is not None]
+    known += [f"{name} {n:,}" for name, n in inner if n]
+    if known:
+        partial = tokens.with_usage < tokens.answers
+        of = f"  (of {count(tokens.with_usage)} answers with usage)" if partial else ""
+        counted = "  (counted here, not by the server)" if tokens.sources.get("tokenizer") else ""
+        out.append(("tokens", " · ".join(known) + of + counted))
+    return out
+
+
+def _times_row(name: str, d: Distribution) -> list[str]:
+    return [name, count(d.n), *(percentile(d, p) for p in PERCENTILES), number(d.mean), number(d.max)]
+
+
+def times(summary: Summary) -> Table:
+    """Every latency that has values, in ms."""
+    rows = [_times_row(name, summary.metrics[name]) for name in TIMES if summary.metrics[name].n]
+    return Table(["ms", "n", *_PS, "mean", "max"], rows)
+
+
+def rates(summary: Summary) -> Table:
+    """Every per-stream rate that has values, in tokens/s."""
+    rows = [_times_row(name, summary.metrics[name]) for name in RATES if summary.metrics[name].n]
+    return Table(["tokens/s", "n", *_PS, "mean", "max"], rows)
+
+
+def with_failures(summary: Summary) -> Table:
+    """The second reading; no rows where nothing failed."""
+    rows = []
+    for name in TIMES:
+        d = summary.metrics[name]
+        if d.with_failures and d.with_failures.failures and d.n:
+            cells = (percentile_with_failures(d.with_failures, p) for p in PERCENTILES)
+            rows.append([name, count(d.with_failures.n), *cells])
+    return Table(["ms, failures as inf", "n", *_PS], rows)
+
+
+def sessions(summary: Summary) -> Table:
+    """A row a session; rates are of the whole session."""
+    rows = [
+        [
+            str(s.number),
+            s.started or NONE,
+            duration(s.wall_s),
+            count(s.ok),
+            count(s.error),
+            count(s.cancelled),
+            number(s.requests_per_s),
+            (">=" if s.with_usage < s.ok and s.output_tokens_per_s else "") + number(s.output_tokens_per_s),
+            s.ended_by or "not written",
+        ]
+        for s in summary.sessions
+    ]
+    return Table(
+        ["session", "started", "wall", "ok", "failed", "cancelled", "ok/s", "tokens/s", "ended"], rows
+    )
+
+
+def absent(summary: Summary) -> list[str]:
+    """The metrics without a single value."""
+    return [name for name in (*TIMES, *RATES) if not summary.metrics[name].n]
+
+
+def _one_rate(summary: Summary) -> str:
+    only = summary.sessions[0] if len(summary.sessions) == 1 else None
+    return number(only.output_tokens_per_s) if only else NONE
+
+
+def _names(summaries: list[Summary]) -> list[str]:
+    """The runs' folder names, numbered where two share one."""
+    names = [_cut(s.path.rstrip("/").rsplit("/", 1)[-1], 22) for s in summaries]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{n}: {name}" for n, name in enumerate(names, 1)]
+
+
+def side_by_side(summaries: list[Summary]) -> Table:
+    """A column a run; nothing is pooled."""
+
+    def row(label: str, cells: list[str]) -> list[str]:
+        return [label, *cells]
+
+    rows = [
+        row("model", [_cut(model(s), 22) for s in summaries]),
+        row("answered", [count(s.requests.ok) for s in summaries]),
+        row("failed", [count(s.requests.error) for s in summaries]),
+        row("cancelled", [count(s.requests.cancelled) for s in summaries]),
+        row("errors", [share(s.requests.errors_share) for s in summaries]),
+        row("sessions", [count(len(s.sessions)) for s in summaries]),
+        row("wall", [duration(wall_s(s)) for s in summaries]),
+        row("prompt tokens", [count(s.tokens.prompt) for s in summaries]),
+        row("completion tokens", [count(s.tokens.completion) for s in summaries]),
+        row("tokens/s, session", [_one_rate(s) for s in summaries]),
+    ]
+    for name in (*TIMES, *RATES):
+        metrics = [s.metrics[name] for s in summaries]
+        if not any(d.n for d in metrics):
+            continue
+        rows.append(row(f"{name}  n", [count(d.n) for d in metrics]))
+        rows += [
+            row(f"{name}  p{p}, {metrics[0].unit}", [percentile(d, p) for d in metrics]) for p in PERCENTILES
+        ]
+        rows.append(row(f"{name}  mean, {metrics[0].unit}", [number(d.mean) for d in metrics]))
+    return Table(["", *_names(summaries)], rows)

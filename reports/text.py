@@ -1,0 +1,123 @@
+"""Summaries as plain text for a terminal a hundred columns wide."""
+
+from __future__ import annotations
+
+import textwrap
+
+from reports.notes import next_steps, notes, verdict
+from reports.summary import Summary
+from reports.tables import (
+    Fact,
+    Table,
+    absent,
+    origin,
+    outcome,
+    rates,
+    sessions,
+    side_by_side,
+    times,
+    with_failures,
+)
+
+WIDTH = 100
+_LABEL = 13
+
+
+def _facts(facts: list[Fact]) -> list[str]:
+    out: list[str] = []
+    for label, value in facts:
+        out += textwrap.wrap(
+            value,
+            WIDTH,
+            initial_indent=f"  {label:<{_LABEL}}",
+            subsequent_indent=" " * (_LABEL + 2),
+            break_on_hyphens=False,
+            break_long_words=False,
+        ) or [f"  {label}"]
+    return out
+
+
+def _grid(table: Table, *, text_columns: int = 1, first: int = 0) -> list[str]:
+    """Aligned columns: text to the left, numbers to the right; `first` is the first column's least width."""
+    lines = [table.header, *table.rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(table.header))]
+    widths[0] = max(widths[0], first)
+    out = []
+    for line in lines:
+        cells = [
+            cell.ljust(width) if i < text_columns else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        out.append(("  " + "  ".join(cells)).rstrip())
+    return out
+
+
+def _bullets(label: str, sentences: list[str]) -> list[str]:
+    if not sentences:
+        return []
+    out = [label]
+    for sentence in sentences:
+        out += textwrap.wrap(
+            sentence, WIDTH, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False
+        )
+    return [*out, ""]
+
+
+def _where(summary: Summary) -> list[str]:
+    files = summary.journal.files
+    journal = ", ".join(f"{summary.path}/{name}" for name in files[:2]) or "none yet"
+    if len(files) > 2:
+        journal += f" and {len(files) - 2} more"
+    facts = [
+        ("journal", f"{journal} · {summary.journal.lines:,} lines · {summary.journal.ids:,} ids"),
+        ("dataset", f"streamgauge export {summary.path} --to jsonl|csv|parquet|openai-batch"),
+    ]
+    facts += [("next", step) for step in next_steps(summary)]
+    return ["Where", *_facts(facts)]
+
+
+def _one(summary: Summary) -> list[str]:
+    out = [verdict(summary), "", *_facts(origin(summary)), ""]
+    if not summary.journal.ids:
+        return [*out, *_bullets("Notes", notes(summary)), *_where(summary)]
+    out += ["Requests", *_facts(outcome(summary)), ""]
+    measured = [t for t in (times(summary), rates(summary), with_failures(summary)) if t.rows]
+    if measured:
+        out.append("Times of answered, streamed requests")
+        # One width for the names, so that the tables stand under each other.
+        for table in measured:
+            out += [*_grid(table, first=len("ttft_sched")), ""]
+        if missing := absent(summary):
+            out[-1:] = [f"  no values: {', '.join(missing)}", ""]
+    if summary.sessions:
+        out += ["Sessions", *_grid(sessions(summary), text_columns=2), ""]
+    return [*out, *_bullets("Notes", notes(summary)), *_where(summary)]
+
+
+def _several(summaries: list[Summary]) -> list[str]:
+    out = [f"{summary.path}: {verdict(summary)}" for summary in summaries] + [""]
+    table = side_by_side(summaries)
+    label = max(len(row[0]) for row in table.rows)
+    start = 1
+    while start < len(table.header):
+        # As many runs a table as fit into the width; at least one.
+        used, stop = 2 + label, start
+        while stop < len(table.header):
+            used += 2 + max(len(line[stop]) for line in (table.header, *table.rows))
+            if used > WIDTH and stop > start:
+                break
+            stop += 1
+        part = [[line[0], *line[start:stop]] for line in (table.header, *table.rows)]
+        out += [*_grid(Table(part[0], part[1:]), first=label), ""]
+        start = stop
+    for summary in summaries:
+        out += _bullets(f"Notes on {summary.path}", notes(summary))
+    return out
+
+
+def render(summaries: list[Summary]) -> str:
+    """One run in full, several side by side."""
+    if not summaries:
+        return "no runs\n"
+    lines = _one(summaries[0]) if len(summaries) == 1 else _several(summaries)
+    return "\n".join(lines).rstrip() + "\n"

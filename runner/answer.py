@@ -1,0 +1,514 @@
+"""Events to one answer: text, reasoning, tool calls, usage, finish reasons, times. No socket, no clock.
+
+Two ways lead through a chunk. The quick one decodes the chunks nearly every server sends into typed structs
+and gives up at the first key, type or shape it does not know; the general one then reads the same bytes as
+plain JSON, forgiving what can be forgiven. Both must agree: a test sends every known stream down both.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from runner.errors import EXCERPT_LIMIT, error_object, kind_of_payload, message_of
+from runner.record import ErrorKind
+from runner.sse import BARE, Event
+
+# Said in place of a finish reason by servers that gave up on the answer.
+ABORTS = frozenset({"error", "abort", "insufficient_system_resource"})
+_NO_REASON = frozenset({None, "", "null"})
+_DELTA_KEYS = frozenset(
+    {"role", "content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call"}
+)
+_CHOICE_KEYS = frozenset({"index", "delta", "message", "finish_reason", "text"})
+_META_KEYS = ("id", "model", "created", "provider", "system_fingerprint", "service_tier")
+_PLUMBING = frozenset({"object", "choices", "usage", "error", "obfuscation", *_META_KEYS})
+
+
+class _Delta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    role: str | None = None
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[Any] | None = None
+    function_call: None = None
+
+
+class _Choice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    index: int = 0
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    logprobs: None = None
+    stop_reason: None = None
+    matched_stop: None = None
+    token_ids: None = None
+
+
+class _Chunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    choices: list[_Choice]
+    id: Any = None
+    object: Any = None
+    created: Any = None
+    model: Any = None
+    provider: Any = None
+    system_fingerprint: Any = None
+    service_tier: Any = None
+    usage: dict[str, Any] | None = None
+    error: None = None
+    prompt_token_ids: None = None
+    obfuscation: Any = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+class _ChoiceState:
+    """One choice as far as it has come."""
+
+    __slots__ = ("calls", "extra", "finish_reason", "index", "reasoning", "refusal", "text")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
+        self.calls: list[_Call] = []
+        self.finish_reason: str | None = None
+        self.extra: dict[str, list[Any]] = {}
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "index": self.index,
+            "finish_reason": self.finish_reason,
+            "text": "".join(self.text),
+            "reasoning": "".join(self.reasoning) or None,
+            "refusal": "".join(self.refusal) or None,
+            "tool_calls": [call.as_dict() for call in self.calls] or None,
+        }
+
+
+class _Call:
+    """One tool call as far as it has come."""
+
+    __slots__ = ("arguments", "id", "index", "name", "rest", "type")
+
+    def __init__(self, index: int | None) -> None:
+        self.index = index
+        self.id: str | None = None
+        self.type = "function"
+        self.name: list[str] = []
+        self.arguments: list[str] = []
+        self.rest: dict[str, Any] = {}
+
+    def as_dict(self) -> dict[str, Any]:
+        function = {"name": "".join(self.name), "arguments": "".join(self.arguments)}
+        return {**self.rest, "id": self.id, "type": self.type, "function": function}
+
+
+class Answer:
+    """What one response has said so far.
+
+    Attributes:
+        first_token_at, first_content_at, last_token_at: stamps, as given with the events; `None` before.
+        token_at: the stamp of each token-bearing chunk, in order.
+        token_counts: completion tokens told so far (cumulative usage) at each of those; `None` where untold.
+        usage: the last usage object the server sent.
+        response: what the server said of itself.
+        done_at: the stamp of `[DONE]`.
+        error: (kind, message, excerpt) of an error the stream itself carried.
+    """
+
+    def __init__(self, *, quick: bool = True) -> None:
+        self.choices: dict[int, _ChoiceState] = {}
+        self.first_token_at: int | None = None
+        self.first_content_at: int | None = None
+        self.last_token_at: int | None = None
+        self.token_at: list[int] = []
+        self.token_counts: list[int | None] = []
+        self.usage: dict[str, Any] | None = None
+        self.response: dict[str, Any] = {}
+        self.done_at: int | None = None
+        self.streamed = True
+        self.error: tuple[ErrorKind, str, str | None] | None = None
+        self._quick = quick
+        self._zero: _ChoiceState | None = None
+        self._id: Any = None
+
+    # -- events in
+
+    def feed(self, event: Event) -> None:
+        """Take one event. Nothing after `[DONE]` or an error counts."""
+        data, kind, at = event
+        if self.done_at is not None or self.error is not None:
+            return
+        if kind == "" and self._quick:
+            try:
+                chunk = _decode_chunk(data)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                pass
+            else:
+                self._chunk(chunk, at)
+                return
+        self._general(data, kind, at)
+
+    def tail(self, event: Event) -> None:
+        """Take the event that the end of the body cut short of its blank line: only if it is whole."""
+        data = event[0].strip()
+        if data == b"[DONE]" or _is_json(data):
+            self.feed(event)
+
+    def whole(self, payload: dict[str, Any], at: int) -> None:
+        """Take a completion that came as one JSON document instead of a stream. It has no token times."""
+        self.streamed = False
+        self._object(payload, at)
+        self.first_token_at = self.first_content_at = self.last_token_at = None
+        self.token_at.clear()
+        self.token_counts.clear()
+
+    # -- results out
+
+    @property
+    def finished(self) -> bool:
+        """Every choice seen has its finish reason."""
+        return bool(self.choices) and all(c.finish_reason is not None for c in self.choices.values())
+
+    def verdict(self, *, broken: bool) -> tuple[ErrorKind, str, str | None] | None:
+        """Why the answer is no good, now that nothing more will come; `None` when it is good.
+
+        Args:
+            broken: the transport failed, rather than ended.
+        """
+        if self.error is not None:
+            return self.error
+        aborted = next((c.finish_reason for c in self.choices.values() if c.finish_reason in ABORTS), None)
+        if aborted is not None:
+            return ErrorKind.SERVER_ERROR, f"the server ended the answer with finish_reason {aborted!r}", None
+        if self.finished or (self.done_at is not None and self.token_at):
+            return None
+        if self.done_at is not None or (not self.choices and not broken):
+            said = "[DONE]" if self.done_at is not None else "the end of the body"
+            return ErrorKind.EMPTY_STREAM, f"{said} came before a single token", None
+        return ErrorKind.TRUNCATED, "the stream ended with neither a finish reason nor [DONE]", None
+
+    def main_choice(self) -> dict[str, Any]:
+        """Choice 0 (or the lowest there is), with the record's field names."""
+        state = self.choices[min(self.choices)] if self.choices else _ChoiceState(0)
+        return state.as_dict()
+
+    def all_choices(self) -> list[dict[str, Any]] | None:
+        """Every choice in that shape with its `index`, where there is more than one."""
+        if len(self.choices) < 2:
+            return None
+        return [self.choices[index].as_dict() for index in sorted(self.choices)]
+
+    def extra(self) -> dict[str, Any]:
+        """Keys of deltas and choices that the record has no field for: strings joined, lists appended."""
+        out: dict[str, Any] = {}
+        for index in sorted(self.choices):
+            for key, values in self.choices[index].extra.items():
+                out.setdefault(key, _joined(values))
+        return out
+
+    def text(self) -> str:
+        """The text of choice 0 so far."""
+        return str(self.main_choice()["text"])
+
+    def chunk_tokens(self) -> list[int] | None:
+        """Tokens in each token-bearing chunk, where the server told the running total with every one."""
+        counts = self.token_counts
+        if not counts or len(self.choices) != 1:
+            return None
+        out, last = [], 0
+        for count in counts:
+            if count is None or count < last:
+                return None
+            out.append(count - last)
+            last = count
+        return out
+
+    # -- the quick way
+
+    def _chunk(self, chunk: _Chunk, at: int) -> None:
+        token = False
+        for choice in chunk.choices:
+            delta = choice.delta
+            if delta is not None and delta.tool_calls:
+                self._calls(self._choice(choice.index), delta.tool_calls)
+                token = True
+            token |= self._texts(choice, delta, at)
+            if choice.finish_reason not in _NO_REASON:
+                self._choice(choice.index).finish_reason = choice.finish_reason
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+        if token:
+            self._token(at, chunk.usage)
+        if chunk.id != self._id or chunk.usage is not None or self.finished:
+            self._id = chunk.id
+            self._meta({key: getattr(chunk, key) for key in _META_KEYS})
+
+    def _texts(self, choice: _Choice, delta: _Delta | None, at: int) -> bool:
+        state = self._zero if choice.index == 0 and self._zero is not None else self._choice(choice.index)
+        content = choice.text if delta is None else delta.content
+        token = False
+        if content:
+            state.text.append(content)
+            if self.first_content_at is None:
+                self.first_content_at = at
+            token = True
+        if delta is not None:
+            reasoning = delta.reasoning_content or delta.reasoning
+            if reasoning:
+                state.reasoning.append(reasoning)
+                token = True
+            if delta.refusal:
+                state.refusal.append(delta.refusal)
+                token = True
+        return token
+
+    def _token(self, at: int, usage: dict[str, Any] | None) -> None:
+        if self.first_token_at is None:
+            self.first_token_at = at
+        self.last_token_at = at
+        self.token_at.append(at)
+        told = usage.get("completion_tokens") if usage else None
+        self.token_counts.append(told if isinstance(told, int) else None)
+
+    def _choice(self, index: int) -> _ChoiceState:
+        state = self.choices.get(index)
+        if state is None:
+            state = self.choices[index] = _ChoiceState(index)
+            if index == 0:
+                self._zero = state
+        return state
+
+    # -- the general way
+
+    def _general(self, data: bytes, kind: str, at: int) -> None:
+        text = data.strip()
+        if not text:
+            return
+        if text == b"[DONE]":
+            self.done_at = at
+            return
+        try:
+            payload = _loads(text)
+        except (ValueError, RecursionError):
+            self._not_json(text, kind)
+            return
+        if kind == "error" or (kind == BARE and error_object(payload) is None):
+            if kind == "error":
+                self._error(error_object(payload) or payload, text)
+            return
+        if not isinstance(payload, dict):
+            # A comment sent as data, a number, null: nothing of an answer, and no error either.
+            return
+        error = error_object(payload)
+        if error is not None:
+            self._error(error, text)
+            return
+        self._object(payload, at)
+
+    def _not_json(self, text: bytes, kind: str) -> None:
+        shown = text[:EXCERPT_LIMIT].decode("utf-8", "replace")
+        if kind == "error":
+            self.error = (ErrorKind.STREAM_ERROR, shown, shown)
+        elif text.startswith(b":"):
+            return  # a comment, emitted as data
+        elif kind in {"", "message"}:
+            self.error = (ErrorKind.BAD_JSON, "an event of the stream is not JSON", shown)
+
+    def _error(self, error: object, text: bytes) -> None:
+        shown = text[:EXCERPT_LIMIT].decode("utf-8", "replace")
+        self.error = (kind_of_payload(error), message_of(error), shown)
+
+    def _object(self, payload: dict[str, Any], at: int) -> None:
+        choices = payload.get("choices")
+        token = False
+        for choice in choices if isinstance(choices, list) else []:
+            if isinstance(choice, dict):
+                token |= self._general_choice(choice, at)
+        usage = _usage_in(payload)
+        if usage is not None:
+            self.usage = usage
+        if token:
+            self._token(at, usage)
+        self._meta(payload)
+        if choices is not None:
+            self.response.update({k: v for k, v in payload.items() if k not in _PLUMBING and v is not None})
+
+    def _general_choice(self, choice: dict[str, Any], at: int) -> bool:
+        index = choice.get("index")
+        state = self._choice(index if isinstance(index, int) and not isinstance(index, bool) else 0)
+        delta = choice.get("delta")
+        if delta is None:
+            delta = choice.get("message")
+        token = False
+        if isinstance(delta, dict):
+            token = self._general_delta(state, delta, at)
+        elif isinstance(choice.get("text"), str):
+            token = self._content(state, choice["text"], at)
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason not in _NO_REASON:
+            state.finish_reason = reason
+        for key, value in choice.items():
+            if key not in _CHOICE_KEYS and value is not None:
+                state.extra.setdefault(key, []).append(value)
+        return token
+
+    def _general_delta(self, state: _ChoiceState, delta: dict[str, Any], at: int) -> bool:
+        token = self._content(state, delta.get("content"), at)
+        for key in ("reasoning_content", "reasoning"):
+            value = delta.get(key)
+            if isinstance(value, str) and value:
+                state.reasoning.append(value)
+                token = True
+                break
+        refusal = delta.get("refusal")
+        if isinstance(refusal, str) and refusal:
+            state.refusal.append(refusal)
+            token = True
+        calls = delta.get("tool_calls")
+        if isinstance(calls, list) and calls:
+            token |= self._calls(state, calls)
+        elif isinstance(delta.get("function_call"), dict):
+            token |= self._calls(state, [{"index": 0, "function": delta["function_call"]}])
+        for key, value in delta.items():
+            if key not in _DELTA_KEYS and value is not None:
+                state.extra.setdefault(key, []).append(value)
+        return token
+
+    def _content(self, state: _ChoiceState, content: object, at: int) -> bool:
+        token = False
+        if isinstance(content, str):
+            if content:
+                state.text.append(content)
+                token = True
+                if self.first_content_at is None:
+                    self.first_content_at = at
+        elif isinstance(content, list):
+            for part in content:
+                if isinstance(part, str):
+                    token |= self._content(state, part, at)
+                elif isinstance(part, dict):
+                    token |= self._part(state, part, at)
+        return token
+
+    def _part(self, state: _ChoiceState, part: dict[str, Any], at: int) -> bool:
+        if part.get("type") in {"thinking", "reasoning"}:
+            thought = part.get("thinking") or part.get("reasoning") or part.get("text")
+            pieces = thought if isinstance(thought, list) else [thought]
+            texts = [p.get("text") if isinstance(p, dict) else p for p in pieces]
+            found = [t for t in texts if isinstance(t, str) and t]
+            state.reasoning.extend(found)
+            return bool(found)
+        return self._content(state, part.get("text"), at)
+
+    def _calls(self, state: _ChoiceState, parts: list[Any]) -> bool:
+        token = False
+        for part in parts:
+            if not isinstance(part, dict):
+                continue
+            call = self._call(state, part)
+            function = part.get("function")
+            if isinstance(function, dict):
+                name, arguments = function.get("name"), function.get("arguments")
+                if isinstance(name, str) and name and "".join(call.name) != name:
+                    call.name.append(name)
+                    token = True
+                if isinstance(arguments, dict | list):
+                    arguments = json.dumps(arguments, ensure_ascii=False)
+                if isinstance(arguments, str) and arguments:
+                    call.arguments.append(arguments)
+                    token = True
+        return token
+
+    def _call(self, state: _ChoiceState, part: dict[str, Any]) -> _Call:
+        index, name = part.get("index"), part.get("id")
+        index = index if isinstance(index, int) else None
+        name = name if isinstance(name, str) and name else None
+        found = None
+        if name is not None:
+            found = next((c for c in state.calls if c.id == name), None)
+        if found is None:
+            # Without an id: the last call of that index, or the last of all. With an id nobody had: a new
+            # call, unless the one at that index is still waiting for its id.
+            same = [c for c in state.calls if index is None or c.index == index]
+            if same and (name is None or same[-1].id is None):
+                found = same[-1]
+        if found is None:
+            found = _Call(index)
+            state.calls.append(found)
+        if name is not None:
+            found.id = name
+        if isinstance(part.get("type"), str) and part["type"]:
+            found.type = part["type"]
+        for key, value in part.items():
+            if key not in {"index", "id", "type", "function"} and value is not None:
+                found.rest[key] = value
+        return found
+
+    def _meta(self, source: dict[str, Any]) -> None:
+        for key in _META_KEYS:
+            value = source.get(key)
+            if value:  # Azure's first chunk has "" and 0 in their places
+                self.response[key] = value
+
+
+def _usage_in(payload: dict[str, Any]) -> dict[str, Any] | None:
+    usage = payload.get("usage")
+    if isinstance(usage, dict) and usage:
+        return usage
+    for key, value in payload.items():
+        # Vendors nest it under a key of their own (`x_groq`).
+        if key.startswith("x_") and isinstance(value, dict) and isinstance(value.get("usage"), dict):
+            nested: dict[str, Any] = value["usage"]
+            return nested
+    return None
+
+
+def _joined(values: list[Any]) -> Any:
+    """Values of one key as one: strings joined, lists appended, objects merged likewise, else the last."""
+    if all(isinstance(v, str) for v in values):
+        return "".join(values)
+    if all(isinstance(v, list) for v in values):
+        return [item for v in values for item in v]
+    if all(isinstance(v, dict) for v in values):
+        gathered: dict[str, list[Any]] = {}
+        for value in values:
+            for key, inner in value.items():
+                if inner is not None:
+                    gathered.setdefault(key, []).append(inner)
+        return {key: _joined(inner) for key, inner in gathered.items()}
+    return values[-1]
+
+
+def _loads(data: bytes) -> Any:
+    """JSON as leniently as it can be read without losing text: msgspec may refuse, `json` decides."""
+    try:
+        return _decode_any(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return json.loads(data.decode("utf-8", "replace"))
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        _loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def clean(value: Any) -> Any:
+    """The same JSON value with lone surrogates replaced, so that it can be written as strict UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [clean(item) for item in value]
+    if isinstance(value, dict):
+        return {clean(key): clean(item) for key, item in value.items()}
+    return value

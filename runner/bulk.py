@@ -1,0 +1,227 @@
+"""The `run` job: a plan's requests sent once each, into an opened run directory, until done or stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import time
+from array import array
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import msgspec
+
+from runner.client import Client
+from runner.delivery import Delivery, Keep
+from runner.engine import Engine
+from runner.limits import Breaker, Slots
+from runner.progress import Progress, Snapshot
+from runner.rundir import Opened
+from runner.store import PROGRESS
+from runner.store import Progress as ProgressFile
+from runner.stream import Timeouts
+from runner.target import Redactor, Target
+from runner.transport import open_session
+from scenarios.prompts import Plan
+from scenarios.request import Request, digest64
+
+_TICK_S = 0.5
+_SKIPPED_A_TURN = 50
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How to send, as opposed to what."""
+
+    concurrency: int = 32
+    retries: int = 3
+    timeouts: Timeouts = Timeouts()
+    include_usage: bool = True
+    keep: Keep = Keep()
+    keep_headers: tuple[str, ...] = ()
+    grace_s: float = 25.0
+    verify: bool = True
+    ca_file: str | None = None
+
+
+def run_bulk(opened: Opened, plan: Plan, target: Target, redact: Redactor, settings: Settings) -> Engine:
+    """Run the job to its end, and leave what became of it in the opened run's session. Blocks."""
+    progress = Progress(plan.requests, len(opened.settled))
+    job = _Job(opened, plan, target, redact, settings, progress)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        try:
+            runner.run(job.main())
+        finally:
+            opened.journal.close()
+            progress.close(job.snapshot())
+    return job.engine
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+class _Job:
+    engine: Engine  # there once `main` has begun
+
+    def __init__(
+        self,
+        opened: Opened,
+        plan: Plan,
+        target: Target,
+        redact: Redactor,
+        settings: Settings,
+        progress: Progress,
+    ) -> None:
+        self._opened = opened
+        self._plan = plan
+        self._target = target
+        self._redact = redact
+        self._settings = settings
+        self._progress = progress
+        self._delivery: Delivery | None = None
+        self._signals = 0
+        self._grace: asyncio.TimerHandle | None = None
+
+    async def main(self) -> None:
+        settings, session = self._settings, self._opened.session
+        journal = self._opened.journal
+        slots = Slots(settings.concurrency)
+        async with open_session(
+            self._target.headers, verify=settings.verify, ca_file=settings.ca_file
+        ) as http:
+            client = Client(http, self._target, settings.timeouts, self._redact, settings.keep_headers)
+            self._delivery = Delivery(
+                client,
+                session=session.number,
+                anchor_ns=session.anchor_ns,
+                retries=settings.retries,
+                include_usage=settings.include_usage,
+                keep=settings.keep,
+                on_first_token=slots.open_all,
+            )
+            self.engine = Engine(self._delivery, journal, slots, Breaker(), self._tell)
+            journal.start(self.engine.on_full)
+            self._catch_signals()
+            ticker = asyncio.create_task(self._tick())
+            # What exists now lives as long as the run: keep the collector from walking it over and over.
+            gc.collect()
+            gc.freeze()
+            try:
+                await self.engine.run(self._feed())
+            finally:
+                ticker.cancel()
+                self._note_end()
+
+    def snapshot(self) -> Snapshot:
+        tally = self.engine.tally
+        return Snapshot(
+            done=self._opened.journal.synced_lines,
+            failed=tally.status["error"],
+            in_flight=self.engine.in_flight,
+            tokens=tally.completion_tokens,
+            state="stopping" if self.engine.stopping else "",
+        )
+
+    # -- requests in
+
+    async def _feed(self) -> AsyncGenerator[Request]:
+        settled = array("Q", self._opened.settled.tobytes())
+        blocks, builder = self._plan.blocks(), self._plan.builder()
+        skipped = 0
+        block = await asyncio.to_thread(next, blocks, None)
+        while block is not None:
+            ahead = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
+            try:
+                for request in builder.feed(block):
+                    if _among(settled, digest64(request.id)):
+                        skipped += 1
+                        if skipped % _SKIPPED_A_TURN == 0:
+                            await asyncio.sleep(0)
+                    else:
+                        yield request
+                if builder.done:
+                    return
+            finally:
+                block = await ahead
+        for request in builder.end():
+            if not _among(settled, digest64(request.id)):
+                yield request
+
+    # -- signals
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends the process, the journal stays
+            loop.add_signal_handler(signal.SIGINT, self._signalled, "interrupted")
+            loop.add_signal_handler(signal.SIGTERM, self._signalled, "terminated")
+
+    def _signalled(self, how: Any) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            self._tell("closing the streams")
+            self.engine.cut("user")
+            return
+        count = self.engine.in_flight
+        wait = f" for at most {self._settings.grace_s:g} s" if how == "terminated" else ""
+        self._tell(
+            f"stopping: {count} requests in flight are awaited{wait}; "
+            "once more closes them and keeps what they said"
+        )
+        self.engine.stop(how)
+        if how == "terminated":
+            loop = asyncio.get_running_loop()
+            self._grace = loop.call_later(self._settings.grace_s, self.engine.cut, "deadline")
+
+    # -- progress out
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            await asyncio.to_thread(self._show, self.snapshot())
+
+    def _show(self, snapshot: Snapshot) -> None:
+        self._progress.show(snapshot)
+        opened = self._opened
+        told = ProgressFile(
+            pid=os.getpid(),
+            session=opened.session.number,
+            at_ns=time.monotonic_ns(),
+            total=self._plan.requests,
+            settled=len(opened.settled) + snapshot.done,
+            in_flight=snapshot.in_flight,
+            synced_bytes=opened.journal.synced_bytes,
+            state=snapshot.state or "running",
+        )
+        path = opened.path / PROGRESS
+        beside = path.with_name(f".{PROGRESS}.{os.getpid()}")
+        with contextlib.suppress(OSError):  # derived: a full disk must not end the run here
+            beside.write_bytes(msgspec.json.encode(told))
+            beside.replace(path)
+
+    def _tell(self, text: str) -> None:
+        self._progress.say(text)
+
+    def _note_end(self) -> None:
+        session, engine = self._opened.session, self.engine
+        session.ended_at = time.monotonic_ns() - session.anchor_ns
+        session.ended_by, session.reason = engine.ended_by, engine.reason
+        if engine.ended_by == "circuit_breaker" and engine.tripped_on is not None:
+            session.stopped_on = engine.tripped_on
+        tally = engine.tally
+        session.counts = {"started": tally.started, **tally.status, "retries": tally.retries}
+        session.gauge = {"cpu_s": round(time.process_time(), 3)}
+
+
+def _among(sorted_digests: array[int], digest: int) -> bool:
+    place = bisect_left(sorted_digests, digest)
+    return place < len(sorted_digests) and sorted_digests[place] == digest

@@ -1,0 +1,261 @@
+"""Request to answer over the transport. Every foreign exception becomes an `ErrorKind` here, nowhere else."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from yarl import URL
+
+from runner.answer import clean
+from runner.errors import (
+    EXCERPT_LIMIT,
+    error_object,
+    kind_of_payload,
+    message_of,
+    request_id_of,
+)
+from runner.record import CancelledBy, Connection, Error, ErrorKind, Status, Timer
+from runner.retry import is_retryable
+from runner.stream import Stream, Timeouts, truncated_kind
+from runner.target import PATHS, Redactor, Target, redacted_url
+
+# Kept of every response; `--keep-header` adds to them.
+KEPT_HEADERS = (
+    "x-request-id",
+    "openai-processing-ms",
+    "x-envoy-upstream-service-time",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
+)
+_TIMER_WORDS = {
+    "connect": ("no connection within", "--connect-timeout"),
+    "first_token": ("no token within", "--first-token-timeout"),
+    "token_gap": ("no further token for", "--token-timeout"),
+    "byte_idle": ("not a byte for", "--idle-timeout"),
+    "total": ("not finished within", "--timeout"),
+}
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How one attempt ended."""
+
+    status: Status
+    error: Error | None = None
+    cancelled_by: CancelledBy | None = None
+
+
+class Client:
+    """Sends requests to one target over one session."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        target: Target,
+        timeouts: Timeouts,
+        redact: Redactor,
+        keep_headers: tuple[str, ...] = (),
+    ) -> None:
+        self._session = session
+        self._target = target
+        self._timeouts = timeouts
+        self._redact = redact
+        self._kept = KEPT_HEADERS + tuple(name.lower() for name in keep_headers)
+        self._urls = {api: URL(target.url(api), encoded=True) for api in PATHS}
+
+    async def attempt(
+        self, api: str, body: bytes, opened: Callable[[Stream], None], *, fresh: bool = False
+    ) -> tuple[Stream, Outcome]:
+        """One request, one response.
+
+        Args:
+            api: endpoint family.
+            body: the request's JSON.
+            opened: is handed the stream before anything is sent, so that it can be cut from outside.
+            fresh: on a connection of its own rather than a kept one.
+        """
+        stream = Stream(self._timeouts, fresh=fresh)
+        opened(stream)
+        post = self._session.post(self._urls[api], data=body, allow_redirects=False)
+        raised: BaseException | None = None
+        try:
+            await stream.run(post)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as exc:
+            raised = exc
+        return stream, self._outcome(stream, raised)
+
+    def response_of(self, stream: Stream) -> dict[str, Any]:
+        """What the server said of itself, with the headers that are kept."""
+        found = {name: stream.headers[name] for name in self._kept if name in stream.headers}
+        out = stream.answer.response
+        if found:
+            out = {**out, "headers": {name: self._redact(value) for name, value in found.items()}}
+        return out
+
+    # -- outcome
+
+    def _outcome(self, stream: Stream, raised: BaseException | None) -> Outcome:
+        if stream.cancelled_by is not None:
+            return Outcome("cancelled", cancelled_by=stream.cancelled_by)
+        if stream.timer is not None:
+            return self._failed(stream, ErrorKind.TIMEOUT, self._timed_out(stream.timer), timer=stream.timer)
+        if raised is not None:
+            return self._failed(stream, *self._raised(stream, raised))
+        if stream.mode == "refusal":
+            return self._refusal(stream)
+        if stream.too_large:
+            return self._failed(stream, ErrorKind.TOO_LARGE, "the answer is larger than this client takes")
+        if stream.mode == "document":
+            return self._document(stream)
+        verdict = stream.answer.verdict(broken=stream.broken is not None)
+        if verdict is None:
+            return Outcome("ok")
+        kind, message, excerpt = verdict
+        if stream.broken is not None and kind in {ErrorKind.TRUNCATED, ErrorKind.EMPTY_STREAM}:
+            kind, message = self._broken(stream.broken)
+        return self._failed(stream, kind, message, excerpt=excerpt)
+
+    def _refusal(self, stream: Stream) -> Outcome:
+        status = stream.status or 0
+        body = b"".join(stream.document)
+        excerpt = body[:EXCERPT_LIMIT].decode("utf-8", "replace")
+        error: object = None
+        try:
+            payload = msgspec.json.decode(body)
+            error = error_object(payload)
+            if error is None and isinstance(payload, dict):
+                error = payload
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass
+        kind = kind_of_payload(error, status)
+        message = f"HTTP {status}: {message_of(error or excerpt)}"
+        if kind is ErrorKind.REDIRECT:
+            place = redacted_url(stream.headers.get("location", ""))
+            message = (
+                f"HTTP {status} to {place or 'nowhere'}: redirects are not followed, name that URL instead"
+            )
+        return self._failed(stream, kind, message, excerpt=excerpt)
+
+    def _document(self, stream: Stream) -> Outcome:
+        body = b"".join(stream.document)
+        excerpt = body[:EXCERPT_LIMIT].decode("utf-8", "replace")
+        if stream.broken is not None:
+            return self._failed(stream, *self._broken(stream.broken), excerpt=excerpt)
+        try:
+            payload = msgspec.json.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            content_type = stream.headers.get("content-type", "no content type")
+            return self._failed(
+                stream,
+                ErrorKind.BAD_CONTENT_TYPE,
+                f"the answer is neither a stream nor a completion ({content_type}): is this the API's URL?",
+                excerpt=excerpt,
+            )
+        error = error_object(payload)
+        if error is not None:
+            return self._failed(stream, kind_of_payload(error), message_of(error), excerpt=excerpt)
+        if not isinstance(payload, dict) or not isinstance(payload.get("choices"), list):
+            text = "the answer is JSON, but no completion"
+            return self._failed(stream, ErrorKind.BAD_CONTENT_TYPE, text, excerpt=excerpt)
+        stream.answer.whole(payload, stream.ended_at or 0)
+        verdict = stream.answer.verdict(broken=False)
+        if verdict is None:
+            return Outcome("ok")
+        return self._failed(stream, verdict[0], verdict[1], excerpt=excerpt)
+
+    def _failed(
+        self,
+        stream: Stream,
+        kind: ErrorKind,
+        message: str,
+        *,
+        timer: Timer | None = None,
+        excerpt: str | None = None,
+    ) -> Outcome:
+        if kind is ErrorKind.TIMEOUT and timer is None:
+            timer = "server"
+        error = Error(
+            kind=kind,
+            message=clean(self._redact(message)),
+            http_status=stream.status,
+            retryable=is_retryable(kind),
+            request_id=self._redact(request_id_of(stream.headers)),
+            timer=timer,
+            excerpt=clean(self._redact(excerpt)),
+        )
+        return Outcome("error", error)
+
+    def _timed_out(self, timer: Timer) -> str:
+        words, flag = _TIMER_WORDS[timer]
+        limit = getattr(self._timeouts, timer)
+        return f"{words} {limit:g} s (this client's limit, {flag})"
+
+    # -- foreign exceptions
+
+    def _broken(self, exc: BaseException) -> tuple[ErrorKind, str]:
+        if isinstance(exc, ContentEncodingError):
+            return ErrorKind.BAD_ENCODING, "the response's content encoding cannot be undone"
+        if _caused_by_encoding(exc):
+            return ErrorKind.BAD_ENCODING, "the response's content encoding is corrupt"
+        if isinstance(exc, HttpProcessingError):
+            return ErrorKind.TRUNCATED, f"the response broke HTTP's rules half-way ({type(exc).__name__})"
+        return ErrorKind.TRUNCATED, f"the connection broke before the answer ended ({_reason(exc)})"
+
+    def _raised(self, stream: Stream, exc: BaseException) -> tuple[ErrorKind, str]:
+        """What an exception before the response began means. TLS errors are connection errors too: first."""
+        host = self._target.host
+        if isinstance(exc, aiohttp.ClientSSLError | ssl.SSLError):
+            detail = getattr(exc, "os_error", exc)
+            reason = (
+                getattr(detail, "verify_message", "") or getattr(detail, "reason", "") or "handshake failed"
+            )
+            return ErrorKind.TLS, f"no secure connection to {host}: {reason}"
+        if isinstance(exc, aiohttp.ClientConnectorDNSError):
+            return ErrorKind.CONNECT, f"cannot resolve the name of {host}"
+        if isinstance(exc, aiohttp.ClientConnectorError):
+            return ErrorKind.CONNECT, f"cannot connect to {host}: {_reason(exc.os_error)}"
+        if isinstance(exc, aiohttp.ClientResponseError | HttpProcessingError):
+            return ErrorKind.PROTOCOL, f"{host} does not answer in HTTP ({_own_words(exc)})"
+        if isinstance(exc, aiohttp.ServerDisconnectedError | OSError | aiohttp.ClientConnectionError):
+            if stream.sent_at is None and stream.reused is None:
+                return ErrorKind.CONNECT, f"cannot connect to {host}: {_reason(exc)}"
+            return truncated_kind(stream), f"{host} closed the connection before answering ({_reason(exc)})"
+        return ErrorKind.PROTOCOL, f"{host}: {type(exc).__name__}"
+
+
+def _caused_by_encoding(exc: BaseException) -> bool:
+    seen: BaseException | None = exc
+    while seen is not None:
+        if "Encoding" in type(seen).__name__ or type(seen).__module__ == "zlib":
+            return True
+        seen = seen.__cause__
+    return False
+
+
+def _reason(exc: BaseException) -> str:
+    """Why, without any text a library made of the request (it can hold headers)."""
+    number = getattr(exc, "errno", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number)
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        return "closed by the server"
+    return type(exc).__name__
+
+
+def _own_words(exc: BaseException) -> str:
+    message = str(getattr(exc, "message", "") or type(exc).__name__)
+    return message.splitlines()[0][:200] if message else type(exc).__name__
+
+
+def connection_of(stream: Stream) -> Connection:
+    """The record's view of the connection an attempt went over."""
+    return Connection(stream.reused, stream.connect_ns)

@@ -1,0 +1,97 @@
+"""`streamgauge export`: the answers of a run as a dataset."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from reports.export import ExportResult
+
+FORMATS = ("jsonl", "csv", "parquet", "openai-batch")
+
+
+def _plural(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def describe(result: ExportResult) -> list[str]:
+    """What was written, and what was not and why: a line each."""
+    where = "stdout" if result.path is None else str(result.path)
+    out = [f"{_plural(result.rows, 'row')} -> {where}"]
+    if result.errors_path is not None:
+        out.append(f"{_plural(result.error_rows, 'failure')} -> {result.errors_path}")
+    if result.skipped:
+        skipped = ", ".join(f"{n:,} {status}" for status, n in sorted(result.skipped.items()))
+        hint = "" if result.to == "openai-batch" else " (--status all takes them in)"
+        out.append(f"left out: {skipped}{hint}")
+    if result.left_out:
+        rows = _plural(result.left_out, "record")
+        out.append(f"left out: {rows} of rows no longer in the prompt file (--all takes them in)")
+    if result.bad:
+        out.append(f"left out: {_plural(result.bad, 'bad line')} of the journal (`report` says where)")
+    out += [f"your column `{name}` stays; ours is `{ours}`" for name, ours in result.renamed.items()]
+    return out
+
+
+def _run(run: Path, output: Path | None, options: dict[str, Any]) -> None:
+    from reports.export import export_dataset
+    from runner.store import StoreError
+
+    to_stdout = output is not None and str(output) == "-"
+    try:
+        result = export_dataset(run, sys.stdout.buffer if to_stdout else output, **options)
+    except StoreError as exc:
+        raise click.ClickException(str(exc)) from None
+    if to_stdout:
+        sys.stdout.buffer.flush()
+    for line in describe(result):
+        click.echo(line, err=True)
+
+
+@click.command("export")
+@click.argument("run", required=False)
+@click.option("--to", type=click.Choice(FORMATS), help="The format. [default: what -o says, else jsonl]")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="The file, or - for stdout. [default: dataset.* in the run's folder]",
+)
+@click.option(
+    "--status",
+    type=click.Choice(["ok", "error", "cancelled", "all"]),
+    help="Which records. [default: ok; openai-batch: all]",
+)
+@click.option(
+    "--order",
+    type=click.Choice(["input", "completion"]),
+    default="input",
+    show_default=True,
+    help="Of the prompt file, or as they finished.",
+)
+@click.option("--all", "every", is_flag=True, help="Also records of rows no longer in the prompt file.")
+def command(
+    run: str | None, to: str | None, output: Path | None, status: str | None, order: str, every: bool
+) -> None:
+    """Write the answers of a run as a dataset.
+
+    RUN is the folder that `run` printed; without one, the latest. Your own columns keep their names; an
+    answer column of the same name gets the prefix `streamgauge_`. With openai-batch, failures go to
+    `<name>_errors.jsonl` beside the output.
+    """
+    from reports.export import format_of, require
+    from runner.commands.report import shown
+    from runner.store import StoreError, load_manifest, resolve_run
+
+    try:
+        found = shown(resolve_run(run))
+        load_manifest(found)
+        chosen: Any = to or format_of(None if output is None or str(output) == "-" else output)
+        require(chosen)
+    except StoreError as exc:
+        raise click.UsageError(str(exc)) from None
+    _run(found, output, {"to": chosen, "order": order, "status": status, "every": every})

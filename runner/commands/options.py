@@ -1,0 +1,162 @@
+"""Option types and the ways of naming a target that several commands share."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+OPENAI = "https://api.openai.com/v1"
+_UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "h": 3600.0}
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Duration(click.ParamType[float | None]):
+    """Seconds: `30`, `0.5`, `500ms`, `10m`; `none` for no limit."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        """Return seconds, `None` for no limit."""
+        if value is None or isinstance(value, float):
+            return value
+        text = str(value).strip().lower()
+        if text in {"none", "never", "off"}:
+            return None
+        found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|)", text)
+        if not found or float(found[1]) == 0:
+            self.fail(
+                f"{value!r} is not a time above 0 like 30, 500ms or 10m (or none for no limit)", param, ctx
+            )
+        return float(found[1]) * _UNITS[found[2]]
+
+
+class Param(click.ParamType[tuple[str, Any]]):
+    """`KEY=JSON`, a field of every request's body."""
+
+    name = "key=json"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """Return (key, decoded value)."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = str(value).partition("=")
+        if not equals or not key:
+            self.fail(f"{value!r} is not KEY=JSON, as in temperature=0.2", param, ctx)
+        try:
+            return key, json.loads(text)
+        except ValueError:
+            self.fail(
+                f"the value of {key!r} is not JSON: {text!r} (a text needs quotes: '{key}=\"...\"')",
+                param,
+                ctx,
+            )
+
+
+class Header(click.ParamType[tuple[str, str]]):
+    """`NAME:VALUE`, sent with every request."""
+
+    name = "name:value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Return (name, value). The value may be a secret: no message repeats it."""
+        if isinstance(value, tuple):
+            return value
+        name, colon, text = str(value).partition(":")
+        name, text = name.strip(), text.strip()
+        if not colon or not _HEADER_NAME.fullmatch(name):
+            self.fail("a header is NAME:VALUE, as in X-Team:search", param, ctx)
+        if not text.isprintable() or not text.isascii():
+            self.fail(f"the value of header {name} holds characters HTTP does not allow", param, ctx)
+        return name, text
+
+
+def target_options(command: F) -> F:
+    """Add the options that say where requests go and with which key."""
+    for option in reversed(
+        [
+            click.option(
+                "--base-url",
+                envvar="OPENAI_BASE_URL",
+                metavar="URL",
+                help=f"Endpoint, as for the OpenAI SDK (also OPENAI_BASE_URL; default {OPENAI}). "
+                "Without a path, /v1 is added.",
+            ),
+            click.option("--model", "-m", metavar="NAME", help="Model to ask; beats the model of a row."),
+            click.option(
+                "--api-key-env",
+                metavar="NAME",
+                help="Environment variable that holds the key (default OPENAI_API_KEY).",
+            ),
+            click.option("--api-key-file", metavar="FILE", help="File that holds the key."),
+            click.option(
+                "--api-key", metavar="KEY", help="The key itself; other users can see it in the process list."
+            ),
+            click.option(
+                "--header",
+                "headers",
+                multiple=True,
+                type=Header(),
+                help="A further header; its value is kept secret.",
+            ),
+            click.option("--ca-file", metavar="FILE", help="Certificates to trust instead of the system's."),
+            click.option("--insecure", is_flag=True, help="Do not check the server's certificate."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def read_key(api_key: str | None, api_key_env: str | None, api_key_file: str | None) -> str | None:
+    """The key by whichever way it was given; usage errors for contradictions and unusable keys."""
+    given = [
+        name
+        for name, value in (
+            ("--api-key", api_key),
+            ("--api-key-env", api_key_env),
+            ("--api-key-file", api_key_file),
+        )
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise click.UsageError(f"give the key one way, not with {' and '.join(given)}")
+    source = given[0] if given else "OPENAI_API_KEY"
+    if api_key is not None:
+        click.echo(
+            "warning: --api-key shows in the process list; --api-key-env or --api-key-file do not", err=True
+        )
+        key: str | None = api_key
+    elif api_key_file is not None:
+        try:
+            key = Path(api_key_file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "it is not text"
+            raise click.UsageError(f"cannot read --api-key-file {api_key_file}: {reason}") from None
+    elif api_key_env is not None:
+        key = os.environ.get(api_key_env)
+        if not key:
+            raise click.UsageError(f"--api-key-env {api_key_env}: that variable is not set")
+    else:
+        key = os.environ.get("OPENAI_API_KEY")
+    key = key.strip() if key is not None else None
+    if key is not None and (not key.isascii() or not key.isprintable() or " " in key):
+        raise click.UsageError(f"the key from {source} holds characters no HTTP header may hold")
+    if given and not key:
+        raise click.UsageError(f"the key from {source} is empty")
+    return key or None
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """One message on stderr, and the exit code."""
+    click.echo(f"streamgauge: {message}", err=True)
+    raise SystemExit(code)

@@ -1,0 +1,92 @@
+"""`streamgauge report`: what happened, from the run directory alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from reports.summary import Summary
+
+FORMATS = ("text", "json", "csv", "markdown")
+
+
+def shown(run: Path) -> Path:
+    """A run's path as short as it can be typed here."""
+    absolute = run.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else run
+
+
+def _write_file(path: Path, text: str) -> None:
+    """Write beside, then rename: a reader sees the old text or the new one."""
+    import os
+
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+        path.write_text(text, encoding="utf-8")
+        return
+    place = Path(os.path.realpath(path))
+    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(place)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def refresh(run: Path, summary: Summary) -> None:
+    """Keep the summary beside the run, where that can be written."""
+    from reports.formats import to_json
+
+    try:
+        _write_file(run / "summary.json", to_json([summary]))
+    except OSError as exc:
+        click.echo(f"note: {run / 'summary.json'} was not written: {exc.strerror}", err=True)
+
+
+@click.command("report")
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.option(
+    "--format",
+    "-f",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="What to write.",
+)
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file, not to stdout.")
+def command(runs: tuple[str, ...], form: str, output: Path | None) -> None:
+    """What happened in a run: counts, times, tokens, sessions.
+
+    RUN is the folder that `run` or `bench` printed; without one, the latest. Several stand side by side and
+    are never pooled.
+    """
+    from reports.export import refuse_own
+    from reports.formats import RENDERERS
+    from reports.metrics import summarize
+    from runner.store import StoreError, load_manifest, resolve_run
+
+    try:
+        found = [shown(resolve_run(name)) for name in runs or (None,)]
+        for run in found:
+            load_manifest(run)
+        if output is not None:
+            refuse_own(output)
+    except StoreError as exc:
+        raise click.UsageError(str(exc)) from None
+    try:
+        summaries = []
+        for run in found:
+            summaries.append(summarize(run))
+            refresh(run, summaries[-1])
+        text = RENDERERS[form](summaries)
+        if output is None:
+            click.echo(text, nl=False)
+        else:
+            _write_file(output, text)
+    except StoreError as exc:
+        raise click.ClickException(str(exc)) from None
+    except OSError as exc:
+        raise click.ClickException(f"cannot write {output}: {exc.strerror or exc}") from None

@@ -1,0 +1,207 @@
+"""The load loop: requests through slots to the client to the journal; draining, stopping, cutting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Protocol
+
+from runner.delivery import encode_line
+from runner.limits import Breaker, Slots
+from runner.record import CancelledBy, Record
+from runner.store import EndedBy
+from scenarios.request import Request
+
+DISK_WAIT_S = 30.0
+
+
+class Sender(Protocol):
+    """Request in, record out (`runner/delivery.py`)."""
+
+    def send(self, request: Request, scheduled_at: int) -> Awaitable[Record]: ...  # noqa: D102
+    def stop(self) -> None: ...  # noqa: D102
+    def cut(self, by: CancelledBy) -> None: ...  # noqa: D102
+
+
+class Sink(Protocol):
+    """Where lines go (`runner/journal.py`)."""
+
+    def append(self, line: bytes) -> asyncio.Future[bool]: ...  # noqa: D102
+    def give_up(self) -> None: ...  # noqa: D102
+
+
+class Tally:
+    """What has happened so far, for whoever shows it."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.status: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.retries = 0
+        self.chunks = 0  # token-bearing chunks
+        self.completion_tokens = 0  # as far as servers told
+        self.unwritten = 0  # finished, and the disk would not take them
+
+    @property
+    def finished(self) -> int:
+        """Requests with a record."""
+        return self.status.total()
+
+    def add(self, record: Record) -> None:
+        """Count one record."""
+        self.status[record.status] += 1
+        if record.error is not None:
+            self.errors[str(record.error.kind)] += 1
+        self.retries += len(record.attempts)
+        usage = record.usage or record.usage_partial or {}
+        told = usage.get("completion_tokens")
+        if isinstance(told, int):
+            self.completion_tokens += told
+
+
+class Engine:
+    """One closed load over every request of a feed.
+
+    Args:
+        delivery: sends a request and makes its record.
+        journal: takes the lines.
+        slots: concurrency.
+        breaker: says when nothing works.
+        tell: shows one line to the user.
+    """
+
+    def __init__(
+        self, delivery: Sender, journal: Sink, slots: Slots, breaker: Breaker, tell: Callable[[str], None]
+    ) -> None:
+        self.tally = Tally()
+        self.ended_by: EndedBy = "finished"
+        self.reason: str | None = None
+        self._delivery = delivery
+        self._journal = journal
+        self._slots = slots
+        self._breaker = breaker
+        self._tell = tell
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._disk_watch: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Requests admitted whose line is not written yet."""
+        return len(self._tasks)
+
+    @property
+    def tripped_on(self) -> str | None:
+        """The error kind that opened the circuit breaker."""
+        return None if self._breaker.tripped is None else str(self._breaker.tripped.kind)
+
+    @property
+    def stopping(self) -> bool:
+        """Nothing new is admitted."""
+        return self._stopped.is_set()
+
+    async def run(self, feed: AsyncGenerator[Request]) -> None:
+        """Send what the feed gives, or as much of it as comes before `stop`; return when all is written."""
+        try:
+            async with aclosing(feed):
+                async for request in feed:
+                    free_since = await self._place()
+                    if free_since is None:
+                        break
+                    self._start(request, free_since)
+                    # One start a turn: sends leave at the end of a turn, and reads must get their share.
+                    await asyncio.sleep(0)
+        finally:
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            if self._disk_watch is not None:
+                self._disk_watch.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self, ended_by: EndedBy, reason: str | None = None) -> None:
+        """Admit nothing more; what is in flight goes on to its end."""
+        if not self.stopping:
+            self.ended_by, self.reason = ended_by, reason
+            self._stopped.set()
+            self._room.set()
+            self._delivery.stop()
+            self._slots.release()  # wakes the admission where it waits for a place
+
+    def cut(self, by: CancelledBy) -> None:
+        """Close what is in flight. Its partial answers are kept, as far as the disk takes them."""
+        self._delivery.cut(by)
+        if not self._room.is_set() or self._disk_watch is not None:
+            self._journal.give_up()
+
+    def on_full(self, full: bool) -> None:
+        """Told by the journal that the disk is full, or no longer."""
+        if full and self._room.is_set() and not self.stopping:
+            self._room.clear()
+            self._tell(
+                "the disk is full: nothing new is sent, finished answers wait in memory. "
+                f"Make room, or the run ends (resumable) {DISK_WAIT_S:g} s after its last stream."
+            )
+        elif not full and not self._room.is_set():
+            self._room.set()
+            self._tell("there is room on the disk again: sending goes on")
+        if full and self._disk_watch is None:
+            self._disk_watch = asyncio.create_task(self._watch_disk())
+        elif not full and self._disk_watch is not None:
+            self._disk_watch.cancel()
+            self._disk_watch = None
+
+    async def _watch_disk(self) -> None:
+        while self.tally.finished < self.tally.started:  # noqa: ASYNC110 - seldom, and nothing hangs on it
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(DISK_WAIT_S)
+        self._journal.give_up()
+        self.stop("disk_full", "the disk is full")
+
+    async def _place(self) -> int | None:
+        """Wait for a place and for room on the disk. Returns since when it was free; `None` on stop."""
+        if self.stopping:
+            return None
+        free_since = await self._slots.take()
+        await self._room.wait()
+        return None if self._stopped.is_set() else free_since
+
+    def _start(self, request: Request, free_since: int) -> None:
+        self.tally.started += 1
+        task = asyncio.create_task(self._one(request, free_since))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None and self._failure is None:
+            self._failure = task.exception()
+            self.stop("error", f"internal error: {type(self._failure).__name__}")
+
+    async def _one(self, request: Request, free_since: int) -> None:
+        try:
+            record = await self._delivery.send(request, free_since)
+            self.tally.add(record)
+            line = encode_line(record)
+            self._judge(record)
+            del record
+            # The place is kept until the line is written: a kill costs at most what is in flight.
+            if not await self._journal.append(line):
+                self.tally.unwritten += 1
+        finally:
+            self._slots.release()
+
+    def _judge(self, record: Record) -> None:
+        if record.status == "cancelled":
+            return
+        if self._breaker.note(record.error) and not self.stopping:
+            error = self._breaker.tripped
+            assert error is not None
+            self.stop("circuit_breaker", error.message)
+        if record.status == "ok":
+            self._slots.open_all()

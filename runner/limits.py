@@ -1,0 +1,90 @@
+"""How much may be under way: concurrency, and when to stop because nothing succeeds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic_ns
+
+from runner.record import Error, ErrorKind
+
+
+class Slots:
+    """The places of a closed load: a semaphore that knows since when each free place has been free.
+
+    It opens with one place, so that a wrong URL, key or model costs one request; `open_all` adds the rest.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency
+        self.opened = False
+        self._semaphore = asyncio.Semaphore(1)
+        self._free_since: deque[int] = deque([monotonic_ns()])
+
+    async def take(self) -> int:
+        """Wait for a place. Returns the instant (`monotonic_ns`) it became free."""
+        await self._semaphore.acquire()
+        return self._free_since.popleft()
+
+    def release(self) -> None:
+        """Give a place back."""
+        self._free_since.append(monotonic_ns())
+        self._semaphore.release()
+
+    def open_all(self) -> None:
+        """Make all places available (once)."""
+        if not self.opened:
+            self.opened = True
+            for _ in range(self.concurrency - 1):
+                self.release()
+
+
+# Kinds that say something of the target or the settings, never of one prompt.
+_TARGET = frozenset(
+    {
+        ErrorKind.AUTH,
+        ErrorKind.QUOTA,
+        ErrorKind.REDIRECT,
+        ErrorKind.TLS,
+        ErrorKind.CONNECT,
+        ErrorKind.PROTOCOL,
+    }
+)
+_UNPROVEN_ROWS = 3  # failures in a row, at the start, of kinds that may be the prompts' own fault
+_REFUSED = 3  # refusals of the key or the account in a row, later on
+_NOTHING_WORKS = 50  # failures in a row of any kind but bad_request, later on
+
+
+class Breaker:
+    """Ends a run in which nothing succeeds, instead of spending every prompt on finding out.
+
+    Before the first success, one failure that is the target's (or a 404: a wrong URL or model) is enough, and
+    three in a row of any kind. After it, three refusals of the key or account in a row, or fifty failures of
+    any kind but `bad_request`, which is about one prompt.
+    """
+
+    def __init__(self) -> None:
+        self.proven = False
+        self.tripped: Error | None = None
+        self.in_a_row = 0
+        self._refused = 0
+
+    def note(self, error: Error | None) -> bool:
+        """Take the end of one request (`None`: ok, or at least answered). Returns whether to stop."""
+        if error is None:
+            self.proven = True
+            self.in_a_row = self._refused = 0
+            return False
+        if self.proven and error.kind is ErrorKind.BAD_REQUEST:
+            return False
+        self.in_a_row += 1
+        self._refused = self._refused + 1 if error.kind in {ErrorKind.AUTH, ErrorKind.QUOTA} else 0
+        if self._is_over(error) and self.tripped is None:
+            self.tripped = error
+        return self.tripped is not None
+
+    def _is_over(self, error: Error) -> bool:
+        if self.proven:
+            return self._refused >= _REFUSED or self.in_a_row >= _NOTHING_WORKS
+        misdirected = error.kind in _TARGET or error.http_status in {404, 405}
+        return misdirected or self.in_a_row >= _UNPROVEN_ROWS

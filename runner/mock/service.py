@@ -1,0 +1,271 @@
+"""What each path answers, apart from any connection: requests in, replies and exchanges out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from functools import partial
+from hmac import compare_digest
+from time import monotonic_ns
+
+import msgspec
+
+from runner.mock.answers import Answers, Identity, error_body
+from runner.mock.ask import Ask, AskError, Kind, read_ask
+from runner.mock.config import MockConfig, RoleChunk, Spread
+from runner.mock.exchange import Exchange, Line
+from runner.mock.faults import Fault, draw_fault
+from runner.mock.http import Head, Request, response_head
+from runner.mock.log import Entry, RequestLog
+from runner.mock.stats import Stats
+from runner.mock.timing import Timing, request_rng
+from runner.mock.wheel import Wheel
+
+_COMPLETIONS: dict[str, Kind] = {"/chat/completions": "chat", "/completions": "text"}
+_JSON = "application/json"
+_EVENTS = "text/event-stream; charset=utf-8"
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer that is sent at once."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Service:
+    """One server's behaviour and state, shared by its connections."""
+
+    def __init__(self, config: MockConfig, loop: asyncio.AbstractEventLoop) -> None:
+        self.config = config
+        self.stats = Stats()
+        self.wheel = Wheel(loop)
+        self.log = RequestLog(config.log, loop) if config.log is not None else None
+        self._answers = Answers(config)
+        self._timing = Timing(config)
+        spreads = {config.ttft_dist, config.itl_dist}
+        self._draws = bool(config.faults) or spreads != {Spread.FIXED}
+        self._run_id = os.urandom(6).hex()
+        self._ordinal = 0
+        self._date = (0, "")
+
+    async def close(self) -> None:
+        """Write the log's rest and release the timer."""
+        self.wheel.close()
+        if self.log is not None:
+            await self.log.close()
+
+    def respond(
+        self, request: Request, line: Line, connection: int, received_ns: int, start_ns: int
+    ) -> bytes | tuple[Exchange, bytes]:
+        """The whole answer, or an exchange with the opening of its stream, to be started.
+
+        `received_ns`: when its last byte came; `start_ns`: when its turn came, which is later where requests
+        are sent ahead on one connection.
+        """
+        self.stats.requests += 1
+        head = request.head
+        path = head.path.removeprefix("/v1")
+        kind = _COMPLETIONS.get(path)
+        entry = Entry(
+            ordinal=None,
+            connection=connection,
+            request_id=f"req_{self._run_id}{self.stats.requests:020x}",
+            completion_id=None,
+            method=head.method,
+            path=head.path,
+            model=None,
+            stream=False,
+            prompt=None,
+            received_ns=received_ns,
+        )
+        result: Reply | tuple[Exchange, bytes]
+        if kind is None:
+            result = self._look(head, path)
+        elif head.method != "POST":
+            result = _refuse(
+                405, f"Not allowed to {head.method} on {head.path}.", headers=(("allow", "POST"),)
+            )
+        else:
+            entry.ordinal = self._ordinal
+            self._ordinal += 1
+            result = self._complete(kind, request, entry, line, start_ns)
+        if isinstance(result, Reply):
+            return self._reply(result, head, entry, log=path not in {"/health", "/stats"})
+        return result
+
+    def refuse(self, status: int, message: str) -> bytes:
+        """The answer to what is no request."""
+        self.stats.requests += 1
+        reply = _refuse(status, message)
+        self._count(reply.status)
+        headers = self._headers(f"req_{self._run_id}{self.stats.requests:020x}", 0, _JSON, keep_alive=False)
+        return response_head(status, [*headers, ("content-length", str(len(reply.body)))]) + reply.body
+
+    def _look(self, head: Head, path: str) -> Reply:
+        """The paths that are only looked at."""
+        if path not in {"/health", "/stats", "/models"} and not path.startswith("/models/"):
+            return _refuse(404, f"Invalid URL ({head.method} {head.path})")
+        if head.method not in {"GET", "HEAD"}:
+            return _refuse(
+                405, f"Not allowed to {head.method} on {head.path}.", headers=(("allow", "GET, HEAD"),)
+            )
+        if path == "/health":
+            return Reply(200, b'{"status":"ok"}')
+        if path == "/stats":
+            return Reply(200, msgspec.json.encode(self.stats))
+        return self._check_key(head) or self._models(path)
+
+    def _models(self, path: str) -> Reply:
+        models = self.config.models or ("mock",)
+        cards = [
+            {"id": model, "object": "model", "created": 0, "owned_by": "streamgauge"} for model in models
+        ]
+        if path == "/models":
+            return Reply(200, msgspec.json.encode({"object": "list", "data": cards}))
+        wanted = path.removeprefix("/models/")
+        card = next((card for card in cards if card["id"] == wanted), None)
+        return Reply(200, msgspec.json.encode(card)) if card else _unknown_model(wanted)
+
+    def _complete(
+        self, kind: Kind, request: Request, entry: Entry, line: Line, start_ns: int
+    ) -> Reply | tuple[Exchange, bytes]:
+        assert entry.ordinal is not None
+        refusal = self._check_key(request.head)
+        if refusal is not None:
+            return refusal
+        try:
+            ask = read_ask(kind, request.body)
+        except AskError as error:
+            return _refuse(400, error.message, param=error.param)
+        entry.model, entry.stream, entry.prompt = ask.model, ask.stream, ask.prompt
+        if self.config.models and ask.model not in self.config.models:
+            return _unknown_model(ask.model)
+        rng = request_rng(self.config.seed, entry.ordinal) if self._draws else None
+        fault = draw_fault(self.config.faults, rng) if rng else None
+        if fault is not None:
+            entry.fault = fault.name
+            if fault.status is not None:
+                retry = (("retry-after", str(self.config.retry_after_s)),) if fault.retry_after else ()
+                return _refuse(fault.status, fault.message, fault.error_type, code=fault.code, headers=retry)
+        times = self._timing.schedule(start_ns, rng)
+        return self._exchange(ask, request.head, entry, line, times, fault=fault)
+
+    def _exchange(
+        self, ask: Ask, head: Head, entry: Entry, line: Line, times: Iterator[int], *, fault: Fault | None
+    ) -> tuple[Exchange, bytes]:
+        identity = Identity(serial=f"{self._run_id}{entry.ordinal:012x}", created=int(time.time()))
+        answer = self._answers.answer(ask, identity, chunked=head.version == (1, 1))
+        entry.completion_id = identity.completion_id(ask.kind)
+        entry.tokens_planned = answer.tokens * answer.choices
+        role = answer.opening() if ask.stream else b""
+        when = self.config.role_chunk
+        exchange = Exchange(
+            line,
+            entry,
+            answer,
+            times,
+            fault,
+            head=partial(self._completion_head, entry, head),
+            stats=self.stats,
+            role=role if when is RoleChunk.WITH_FIRST else b"",
+            at_once=self._timing.at_once,
+            stamped=self.log is not None,
+            on_end=self._ended,
+        )
+        stats = self.stats
+        stats.in_flight += 1
+        stats.peak_in_flight = max(stats.peak_in_flight, stats.in_flight)
+        return exchange, role if when is RoleChunk.EARLY else b""
+
+    def _completion_head(self, entry: Entry, head: Head, length: int) -> bytes:
+        self._count(200)
+        processing_ms = (monotonic_ns() - entry.received_ns) // 1_000_000
+        kind = _JSON if length >= 0 else _EVENTS
+        headers = self._headers(entry.request_id, processing_ms, kind, keep_alive=self._keeps(head, length))
+        if length >= 0:
+            headers.append(("content-length", str(length)))
+        else:
+            headers.append(("cache-control", "no-cache"))
+            if head.version == (1, 1):
+                headers.append(("transfer-encoding", "chunked"))
+        return response_head(200, headers)
+
+    def _keeps(self, head: Head, length: int) -> bool:
+        """Whether the connection outlives the answer: without chunks, its end is the end of the stream."""
+        return head.keep_alive and (length >= 0 or head.version == (1, 1))
+
+    def _ended(self, exchange: Exchange) -> None:
+        entry, stats = exchange.entry, self.stats
+        stats.in_flight -= 1
+        if entry.peer_left_ns is not None:
+            stats.client_disconnects += 1
+        if self.log is not None:
+            self.log.add(entry)
+
+    def _reply(self, reply: Reply, head: Head, entry: Entry, *, log: bool) -> bytes:
+        self._count(reply.status)
+        entry.status = reply.status
+        now = monotonic_ns()
+        entry.headers_sent_ns = entry.done_sent_ns = now
+        if log and self.log is not None:
+            self.log.add(entry)
+        processing_ms = (now - entry.received_ns) // 1_000_000
+        headers = self._headers(entry.request_id, processing_ms, _JSON, keep_alive=head.keep_alive)
+        headers += (("content-length", str(len(reply.body))), *reply.headers)
+        return response_head(reply.status, headers) + (b"" if head.method == "HEAD" else reply.body)
+
+    def _headers(
+        self, request_id: str, processing_ms: int, content_type: str, *, keep_alive: bool
+    ) -> list[tuple[str, str]]:
+        second = int(time.time())
+        if second != self._date[0]:
+            self._date = (second, formatdate(second, usegmt=True))
+        headers = [
+            ("date", self._date[1]),
+            ("server", "streamgauge-mock"),
+            ("content-type", content_type),
+            ("x-request-id", request_id),
+            ("openai-processing-ms", str(processing_ms)),
+        ]
+        if not keep_alive:
+            headers.append(("connection", "close"))
+        return headers
+
+    def _count(self, status: int) -> None:
+        by_status = self.stats.by_status
+        by_status[str(status)] = by_status.get(str(status), 0) + 1
+
+    def _check_key(self, head: Head) -> Reply | None:
+        key = self.config.api_key
+        if key is None:
+            return None
+        given = head.headers.get("authorization", "")
+        if compare_digest(given.encode(), f"Bearer {key}".encode()):
+            return None
+        if not given:
+            return _refuse(
+                401, "You didn't provide an API key: send the header Authorization: Bearer YOUR_KEY."
+            )
+        return _refuse(401, "Incorrect API key provided.", code="invalid_api_key")
+
+
+def _refuse(
+    status: int,
+    message: str,
+    error_type: str = "invalid_request_error",
+    *,
+    param: str | None = None,
+    code: str | None = None,
+    headers: tuple[tuple[str, str], ...] = (),
+) -> Reply:
+    return Reply(status, error_body(message, error_type, param, code), headers)
+
+
+def _unknown_model(model: str) -> Reply:
+    message = f"The model `{model}` does not exist or you do not have access to it."
+    return _refuse(404, message, code="model_not_found")

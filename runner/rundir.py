@@ -1,0 +1,339 @@
+"""A run directory opened for writing: whose it is, what it already holds, its manifest and sessions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import socket
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from runner.journal import Journal
+from runner.store import (
+    AGAIN,
+    JOURNAL,
+    LATEST,
+    MANIFEST,
+    OK,
+    RUNS,
+    Index,
+    Manifest,
+    PromptFile,
+    Session,
+    StoreError,
+    build_index,
+    load_manifest,
+)
+from scenarios.prompts import Plan
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+CURRENT = "current.u64"
+DATASETS = {".jsonl", ".csv", ".parquet"}
+# May not change between sessions of one run: answers under other settings are other answers.
+_BOUND = ("target host", "api", "model", "params", "max_tokens", "system", "template")
+
+
+class Opened(msgspec.Struct):
+    """A run directory this process holds the lock of."""
+
+    path: Path
+    journal: Journal
+    manifest: Manifest
+    session: Session
+    settled: npt.NDArray[np.uint64]  # sorted id digests of what needs no sending any more
+    answered: int  # of the plan's requests, before this session
+    failed: int  # of them, failed for good
+    left_out: int  # ids in the journal that the prompt file no longer gives
+    notes: list[str]
+
+
+def place_for(prompts: str, output: str | None) -> tuple[Path, Path | None]:
+    """The run directory for a prompt file, and the dataset to write at the end, where one was asked for.
+
+    Raises:
+        StoreError: standard input without a place to spool it to.
+    """
+    if output is None:
+        if prompts == "-":
+            raise StoreError("prompts from standard input need a place for their answers: -o DIR")
+        return RUNS / Path(prompts).stem, None
+    path = Path(output)
+    if path.suffix.lower() in DATASETS and not path.is_dir():
+        return path.with_suffix(".run"), path
+    return path, None
+
+
+def scenario_of(plan: Plan, base_url: str) -> dict[str, Any]:
+    """The settings of a run as its manifest keeps them."""
+    settings = plan.settings
+    return {
+        "target": {"base_url": base_url, "model": settings.model, "api": settings.api},
+        "models": plan.models,
+        "params": settings.params,
+        "max_tokens": settings.max_tokens,
+        "system": settings.system,
+        "template": settings.template,
+        "samples": settings.samples,
+    }
+
+
+def open_run(
+    path: Path,
+    plan: Plan,
+    scenario: dict[str, Any],
+    *,
+    source_name: str,
+    options: dict[str, Any],
+    fresh: bool,
+    retry_failed: bool,
+) -> Opened:
+    """Take a run directory for one session: made, or resumed, or set aside and made anew.
+
+    Raises:
+        StoreError: it is no run directory, another process writes it, or it is another run's.
+    """
+    notes: list[str] = []
+    _check_place(path)
+    path.mkdir(parents=True, exist_ok=True)
+    journal = Journal(path / JOURNAL)
+    try:
+        manifest, index = _earlier(path)
+        why = _mismatch(path, manifest, index, scenario, plan)
+        if fresh or (why is not None and index is not None and not (index.state == OK).any()):
+            if manifest is not None or (index is not None and len(index)):
+                journal.close()
+                aside = _set_aside(path)
+                reason = "" if fresh else " (its settings differ, and it holds no answer)"
+                notes.append(f"the earlier run is now {aside}{reason}")
+                path.mkdir(parents=True)
+                journal = Journal(path / JOURNAL)
+            manifest = index = None
+        elif why is not None:
+            raise StoreError(why)
+        return _begin(
+            path, journal, manifest, index, plan, scenario, source_name, options, retry_failed, notes
+        )
+    except BaseException:
+        journal.close()
+        raise
+
+
+def close_run(opened: Opened) -> None:
+    """Close the journal and keep the session's end. Blocks."""
+    opened.journal.close()
+    write_manifest(opened.path, opened.manifest)
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Replace `run.json` as a whole: written beside, fsynced, renamed, its directory fsynced."""
+    data = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    replace_file(path / MANIFEST, data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` in place of a file, or leave the file as it is."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the directory's entries durable, where the system can."""
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def link_latest(path: Path) -> None:
+    """Point `runs/latest` at a run: made for runs below `runs`, moved for others where it exists."""
+    inside = RUNS.resolve() == path.resolve().parent
+    if not inside and not RUNS.is_dir():
+        return
+    link = RUNS / LATEST
+    beside = RUNS / f".{LATEST}.{os.getpid()}"
+    with contextlib.suppress(OSError):
+        beside.symlink_to(path.name if inside else path.resolve())
+        beside.replace(link)
+
+
+# -- what is there
+
+
+def _check_place(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path} is a file, not a folder for a run. Choose another place with -o.")
+    if path.is_dir() and not (path / MANIFEST).exists():
+        ours = {JOURNAL, CURRENT, "records.torn"}
+        others = [p.name for p in path.iterdir() if p.name not in ours and not p.name.startswith(".")]
+        if others:
+            raise StoreError(
+                f"{path} holds other files ({', '.join(sorted(others)[:3])}) and no {MANIFEST}: "
+                "it is not a run directory. Choose a new or empty folder with -o."
+            )
+
+
+def _earlier(path: Path) -> tuple[Manifest | None, Index | None]:
+    if not (path / MANIFEST).exists():
+        return None, build_index(path)
+    manifest = load_manifest(path)
+    stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
+    return manifest, build_index(path, stopped_on=stopped_on)
+
+
+def _mismatch(
+    path: Path, manifest: Manifest | None, index: Index | None, scenario: dict[str, Any], plan: Plan
+) -> str | None:
+    """Why this run may not go on in that directory; `None` where it may."""
+    choices = "Choose: --fresh (sets the old run aside, keeps it), -o OTHER, or the old settings."
+    if index is None or not len(index):
+        return None
+    if manifest is None:
+        return f"{path} holds answers but no {MANIFEST}. {choices}"
+    if manifest.kind != "run":
+        return f"{path} belongs to a `{manifest.kind}`. Choose another folder with -o."
+    old, new = _bound(manifest.scenario), _bound(scenario)
+    changed = [name for name in _BOUND if old[name] != new[name]]
+    if changed:
+        told = "; ".join(f"{name}: {_short(old[name])} -> {_short(new[name])}" for name in changed)
+        return f"{path} was begun with other settings ({told}). Answers are not mixed. {choices}"
+    if not _overlap(index, plan):
+        before = manifest.prompts.name if manifest.prompts is not None else "another file"
+        return (
+            f"{path} belongs to another run: none of its {len(index)} answers is to a prompt of this file "
+            f"(its own was {before}). {choices}"
+        )
+    return None
+
+
+def _bound(scenario: dict[str, Any]) -> dict[str, Any]:
+    from urllib.parse import urlsplit
+
+    target = scenario.get("target", {})
+    flat = {**scenario, **target, "target host": urlsplit(target.get("base_url", "")).netloc}
+    return {name: flat.get(name) for name in _BOUND}
+
+
+def _short(value: Any) -> str:
+    text = str(value) if not isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _overlap(index: Index, plan: Plan) -> int:
+    return int(inside(index.digest, plan.digests).sum())
+
+
+def inside(values: npt.NDArray[np.uint64], among: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which of `values` stand in the sorted `among`."""
+    import numpy as np
+
+    if not len(among):
+        return np.zeros(len(values), dtype=bool)
+    places = np.searchsorted(among, values)
+    places[places == len(among)] = 0
+    return np.asarray(among[places] == values)
+
+
+def _set_aside(path: Path) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    for turn in range(100):
+        aside = path.with_name(f"{path.stem}-{stamp}{f'-{turn}' if turn else ''}{path.suffix}")
+        if not aside.exists():
+            path.rename(aside)
+            sync_directory(path.parent)
+            return aside
+    raise StoreError(f"cannot set {path} aside: too many earlier runs of this second.")
+
+
+# -- the session
+
+
+def _begin(
+    path: Path,
+    journal: Journal,
+    manifest: Manifest | None,
+    index: Index | None,
+    plan: Plan,
+    scenario: dict[str, Any],
+    source_name: str,
+    options: dict[str, Any],
+    retry_failed: bool,
+    notes: list[str],
+) -> Opened:
+    import numpy as np
+
+    prompts = PromptFile(name=source_name, sha256=plan.sha256, rows=plan.rows, requests=plan.requests)
+    if manifest is None:
+        manifest = Manifest(kind="run", created=_now(), scenario=scenario)
+    manifest.scenario, manifest.prompts = scenario, prompts
+    session = new_session(len(manifest.sessions) + 1, options)
+    manifest.sessions.append(session)
+    settled = np.zeros(0, dtype=np.uint64)
+    answered = failed = left_out = 0
+    if index is not None and len(index):
+        if index.bad_count:
+            notes.append(f"{index.bad_count} lines of the journal cannot be read and are skipped")
+        here = inside(index.digest, plan.digests)
+        answered = int((here & (index.state == OK)).sum())
+        failed = int((here & (index.state != OK) & (index.state != AGAIN)).sum())
+        left_out = int((~here).sum())
+        done = index.state == OK if retry_failed else index.state != AGAIN
+        settled = np.sort(index.digest[here & done])
+    replace_file(path / CURRENT, plan.digests.astype("<u8").tobytes())
+    write_manifest(path, manifest)
+    sync_directory(path)
+    return Opened(path, journal, manifest, session, settled, answered, failed, left_out, notes)
+
+
+def new_session(number: int, options: dict[str, Any]) -> Session:
+    """A session that begins now."""
+    return Session(
+        number=number,
+        started=_now(),
+        anchor_ns=time.monotonic_ns(),
+        wall_ns=time.time_ns(),
+        boot_id=_boot_id(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        versions=_versions(),
+        options=options,
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _boot_id() -> str | None:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
+def _versions() -> dict[str, str]:
+    out = {"python": platform.python_version()}
+    for name in ("streamgauge", "aiohttp", "uvloop", "msgspec"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            out[name] = metadata.version(name)
+    return out

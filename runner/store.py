@@ -1,0 +1,322 @@
+"""A run directory as readers see it: the manifest, and the journal with one line an id.
+
+The writing side is `runner/journal.py`. Everything here works while another process is still appending.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+
+from runner.record import SCHEMA_VERSION, Record
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+MANIFEST = "run.json"
+JOURNAL = "records.jsonl"
+PROGRESS = "progress.json"
+RUNS = Path("runs")
+LATEST = "latest"
+_SHARD = re.compile(r"records-(\d+)\.jsonl\Z")
+_BLOCK = 1 << 20
+
+EndedBy = Literal[
+    "finished", "interrupted", "terminated", "circuit_breaker", "disk_full", "budget", "pilot", "error"
+]
+
+
+class StoreError(Exception):
+    """A run directory that cannot be used as asked. The text says what, where, why and what to do."""
+
+
+class Session(msgspec.Struct):
+    """One start of the command. Times in its records are nanoseconds since `anchor_ns`.
+
+    `ended_at` and `ended_by` stay `None` for a session that was killed.
+    """
+
+    number: int
+    started: str  # wall clock, ISO 8601, UTC
+    anchor_ns: int  # CLOCK_MONOTONIC
+    wall_ns: int  # wall clock at the anchor, ns since the epoch
+    boot_id: str | None
+    host: str
+    pid: int
+    versions: dict[str, str]
+    options: dict[str, Any] = msgspec.field(default_factory=dict)  # concurrency, time-outs, retries
+    ended_at: int | None = None
+    ended_by: EndedBy | None = None
+    reason: str | None = None
+    stopped_on: str | None = None  # the error kind that opened the circuit breaker
+    counts: dict[str, int] = msgspec.field(default_factory=dict)
+    gauge: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class PromptFile(msgspec.Struct):
+    """Where the prompts came from, as last read."""
+
+    name: str
+    sha256: str
+    rows: int
+    requests: int
+
+
+class Manifest(msgspec.Struct):
+    """`run.json`. Holds no key and no secret."""
+
+    kind: Literal["run", "bench"]
+    created: str
+    scenario: dict[str, Any]
+    prompts: PromptFile | None = None
+    seed: int | None = None
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    sessions: list[Session] = msgspec.field(default_factory=list)
+    schema_version: int = SCHEMA_VERSION
+
+
+class Progress(msgspec.Struct):
+    """What a running process last said of itself, for `status`. Derived: may be stale or missing."""
+
+    pid: int
+    session: int
+    at_ns: int  # CLOCK_MONOTONIC
+    total: int  # requests of this run, those of earlier sessions included
+    settled: int  # of them, finished for good
+    in_flight: int
+    synced_bytes: int  # of the journal, known to be on disk
+    state: str
+
+
+def load_manifest(run: Path) -> Manifest:
+    """Read `run.json`.
+
+    Raises:
+        StoreError: there is none, it is no manifest, or a newer Streamgauge wrote it.
+    """
+    path = run / MANIFEST
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise StoreError(
+            f"{run} is not a run directory: it has no {MANIFEST}. "
+            "Name the folder that `run` or `bench` printed."
+        ) from None
+    except OSError as exc:
+        raise StoreError(f"cannot read {path}: {exc.strerror}") from None
+    try:
+        version = msgspec.json.decode(data, type=dict[str, Any]).get("schema_version")
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{path} has schema version {version}; this Streamgauge reads up to {SCHEMA_VERSION}. "
+                "Upgrade it."
+            )
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.MsgspecError as exc:
+        raise StoreError(f"{path} is not a manifest: {exc}") from None
+
+
+def resolve_run(name: str | None, runs: Path = RUNS) -> Path:
+    """The run directory a command was given, or the latest.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if name is None:
+        latest = runs / LATEST
+        if not latest.exists():
+            raise StoreError(f"no RUN given and {latest} does not exist. Name a run directory.")
+        return Path(os.path.realpath(latest))
+    path = Path(name)
+    if not path.is_dir():
+        inside = runs / name
+        if path.parent == Path() and inside.is_dir():
+            return inside
+        dataset = path.with_suffix(".run")
+        if dataset.is_dir():
+            return dataset
+        raise StoreError(f"no run directory {name}. Name the folder that `run` or `bench` printed.")
+    return path
+
+
+def journal_files(run: Path) -> list[Path]:
+    """The journal's files: one, or one a shard, in shard order."""
+    shards = sorted((int(m[1]), p) for p in run.glob("records-*.jsonl") if (m := _SHARD.match(p.name)))
+    single = run / JOURNAL
+    return ([single] if single.exists() else []) + [p for _, p in shards]
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(offset, line without its end) for every whole line; what follows the last `\\n` is left out."""
+    with path.open("rb", buffering=0) as file:
+        offset, rest = 0, b""
+        while block := file.read(_BLOCK):
+            parts = (rest + block).split(b"\n") if rest else block.split(b"\n")
+            rest = parts.pop()
+            for part in parts:
+                yield offset, part
+                offset += len(part) + 1
+
+
+class _KeyError(msgspec.Struct):
+    kind: str
+    retryable: bool
+
+
+class _Key(msgspec.Struct):
+    id: str
+    index: int
+    sample: int
+    session: int
+    status: str
+    cancelled_by: str | None = None
+    error: _KeyError | None = None
+
+
+# What a resumed run does about an id, by its winning line.
+OK, FAILED, AGAIN = 0, 1, 2
+
+
+def _state(key: _Key, stopped_on: dict[int, str]) -> int:
+    if key.status == "ok" or key.cancelled_by == "stop_rule":
+        return OK
+    if key.error is None or key.error.retryable:
+        return AGAIN
+    # What opened a circuit breaker (a wrong key, say) proved nothing about the prompt it was noticed on.
+    return AGAIN if stopped_on.get(key.session) == key.error.kind else FAILED
+
+
+class Index(msgspec.Struct):
+    """Where the winning line of every id lies: the last `ok` one, else the last.
+
+    The arrays are parallel, in journal order; 31 bytes an id.
+    """
+
+    run: Path
+    files: list[Path]
+    file: npt.NDArray[np.int16]
+    offset: npt.NDArray[np.int64]
+    index: npt.NDArray[np.int64]  # input order
+    sample: npt.NDArray[np.int32]
+    digest: npt.NDArray[np.uint64]
+    state: npt.NDArray[np.uint8]  # OK, FAILED (for good), AGAIN (a resumed run sends it again)
+    total_lines: int
+    bad_lines: list[tuple[str, int]]  # (file name, offset) of the first hundred lines that do not parse
+    bad_count: int
+
+    def __len__(self) -> int:
+        """How many ids."""
+        return len(self.offset)
+
+
+def build_index(
+    run: Path, end: dict[str, int] | None = None, stopped_on: dict[int, str] | None = None
+) -> Index:
+    """One pass over the journal.
+
+    Args:
+        run: the run directory.
+        end: per file name, the byte to stop before (what is known to be on disk); default: all whole lines.
+        stopped_on: the error kind that opened the circuit breaker, by session (`Session.stopped_on`).
+    """
+    import numpy as np
+
+    files = journal_files(run)
+    decode = msgspec.json.Decoder(_Key).decode
+    chunks: list[npt.NDArray[np.void]] = []
+    layout = np.dtype(
+        [("d", "u8"), ("o", "i8"), ("i", "i8"), ("n", "i4"), ("s", "i4"), ("f", "i2"), ("k", "u1")],
+    )
+    rows: list[tuple[int, int, int, int, int, int, int]] = []
+    bad: list[tuple[str, int]] = []
+    bad_count = 0
+    for number, path in enumerate(files):
+        stop = (end or {}).get(path.name)
+        for offset, line in lines(path):
+            if stop is not None and offset >= stop:
+                break
+            try:
+                key = decode(line)
+                digest = int(key.id[:16], 16)
+            except (msgspec.MsgspecError, ValueError):
+                bad_count += 1
+                if len(bad) < 100:
+                    bad.append((path.name, offset))
+                continue
+            state = _state(key, stopped_on or {})
+            rows.append((digest, offset, key.index, key.sample, key.session, number, state))
+            if len(rows) >= 8192:
+                chunks.append(np.array(rows, dtype=layout))
+                rows.clear()
+    chunks.append(np.array(rows, dtype=layout))
+    table = np.concatenate(chunks)
+    total = len(table)
+    chunks.clear()
+    # Last of each group after sorting by (digest, ok, session, position): the last ok, else the last.
+    order = np.lexsort((np.arange(total), table["s"], table["k"] == OK, table["d"]))
+    digests = table["d"][order]
+    last = np.ones(total, dtype=bool)
+    last[:-1] = digests[1:] != digests[:-1]
+    keep = np.sort(order[last])
+    table = table[keep]
+    return Index(
+        run=run,
+        files=files,
+        file=table["f"].copy(),
+        offset=table["o"].copy(),
+        index=table["i"].copy(),
+        sample=table["n"].copy(),
+        digest=table["d"].copy(),
+        state=table["k"].copy(),
+        total_lines=total,
+        bad_lines=bad,
+        bad_count=bad_count,
+    )
+
+
+T = TypeVar("T")
+
+
+def read_blocks(
+    index: Index,
+    row_type: type[T] = Record,  # type: ignore[assignment]
+    *,
+    order: Literal["journal", "input"] = "journal",
+    block: int = 1000,
+) -> Iterator[list[T]]:
+    """The winning records, decoded as `row_type` (a struct of the fields you need), in blocks.
+
+    Args:
+        index: from `build_index`.
+        row_type: `Record`, or a leaner `msgspec.Struct` with some of its fields; unknown ones are skipped.
+        order: `journal` (completion order) or `input` (row, then sample).
+        block: records a block.
+    """
+    import numpy as np
+
+    decode = msgspec.json.Decoder(row_type).decode
+    positions = (
+        np.lexsort((index.sample, index.index)) if order == "input" else np.arange(len(index), dtype=np.int64)
+    )
+    handles = [path.open("rb", buffering=1 << 16) for path in index.files]
+    try:
+        for start in range(0, len(positions), block):
+            chosen = positions[start : start + block]
+            out: list[T] = []
+            for number, offset in zip(
+                index.file[chosen].tolist(), index.offset[chosen].tolist(), strict=True
+            ):
+                handle = handles[number]
+                if handle.tell() != offset:
+                    handle.seek(offset)
+                out.append(decode(handle.readline()))
+            yield out
+    finally:
+        for handle in handles:
+            handle.close()

@@ -1,0 +1,346 @@
+"""One attempt as it is read: bytes to answer, under five timers.
+
+A `Stream` is the transport's sink. It parses as bytes arrive, so that memory and the work of one loop turn
+stay small, and keeps one loop timer, set to its nearest deadline and looked at again only when it fires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic_ns
+from typing import Any, Literal
+
+import msgspec
+from aiohttp.http import RawResponseMessage
+
+from runner.answer import Answer
+from runner.record import CancelledBy, ErrorKind, Timer
+from runner.sse import Parser, TooLarge
+from runner.transport import CURRENT, Handler
+
+_S = 1_000_000_000
+# After `[DONE]` the last chunk of the body follows at once; waiting for it keeps the connection for the next.
+LINGER_NS = 200_000_000
+# After a finish reason there may still be usage and `[DONE]`, or an end of body; none of them takes long.
+_AFTER_FINISH_NS = 10 * _S
+_ERROR_BODY_NS = 5 * _S
+_ERROR_BODY_BYTES = 64 << 10
+_DOCUMENT_BYTES = 64 << 20
+# More than this in one read is parsed over several loop turns (about 0.4 ms each).
+_SLICE = 32 << 10
+
+Mode = Literal["unknown", "sse", "document", "refusal"]
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """The five timers, in seconds; `None` is never.
+
+    connect: until a connection (name, TCP, TLS) is there. first_token: from the request's last byte to the
+    first token. token_gap: between tokens. byte_idle: between bytes of any kind, once the response has begun.
+    total: one attempt as a whole.
+    """
+
+    connect: float | None = 10.0
+    first_token: float | None = 600.0
+    token_gap: float | None = 120.0
+    byte_idle: float | None = 120.0
+    total: float | None = None
+
+
+class Stream:
+    """One attempt. Instants are `monotonic_ns`, `None` where the thing did not happen."""
+
+    def __init__(self, timeouts: Timeouts, *, fresh: bool = False) -> None:
+        self.fresh = fresh
+        self.answer = Answer()
+        self.started_at = monotonic_ns()
+        self.sent_at: int | None = None
+        self.headers_at: int | None = None
+        self.ended_at: int | None = None
+        self.status: int | None = None
+        self.headers: Any = {}
+        self.reused: bool | None = None
+        self.connect_ns: int | None = None
+        self.mode: Mode = "unknown"
+        self.document: list[bytes] = []
+        self.broken: BaseException | None = None  # what broke the transport, if anything did
+        self.timer: Timer | None = None  # which of our timers ended it
+        self.cancelled_by: CancelledBy | None = None
+        self.too_large = False
+        self.got_bytes = False
+        self.on_first_token: Any = None
+        self._timeouts = timeouts
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[Any] | None = None
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._handler: Handler | None = None
+        self._parser = Parser()
+        self._last_byte_at = 0
+        self._before = 0  # stamp of the read before
+        self._document_size = 0
+        self._backlog: deque[tuple[bytes, int]] = deque()
+        self._end: tuple[BaseException | None, int] | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self._armed_for = 0
+
+    @property
+    def was_cut(self) -> bool:
+        """We ended it ourselves: by a timer, or because somebody asked."""
+        return self.timer is not None or self.cancelled_by is not None
+
+    async def run(self, post: Any) -> None:
+        """Send with `post` (a request context of aiohttp) and read until there is nothing more to read.
+
+        Returns however the attempt ended; what became of it stands in the attributes. Exceptions of the
+        transport before the response began are raised as they are.
+        """
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        CURRENT.set(self)
+        self._arm()
+        response = None
+        try:
+            response = await post
+            self._task = None
+            await self._over
+        except asyncio.CancelledError:
+            if not self.was_cut:
+                self.cut(by="user")
+                raise
+            if self._task is not None:
+                self._task.uncancel()
+        finally:
+            if self._handle is not None:
+                self._handle.cancel()
+            if self.ended_at is None:
+                self.ended_at = monotonic_ns()
+            if response is not None:
+                response.close()  # gives a body read to its end back to the pool, and closes any other
+
+    def cut(self, *, by: CancelledBy | None = None, timer: Timer | None = None) -> None:
+        """Close the connection now: the only cancel there is."""
+        if self._over.done() or self.was_cut:
+            return
+        self._parse_backlog()
+        self.cancelled_by, self.timer = by, timer
+        self._drop()
+        if self._task is not None:
+            self._task.cancel()
+        self._finish(None, monotonic_ns())
+
+    # -- the sink
+
+    def connected(self, handler: Handler, connect_ns: int | None) -> None:
+        """A connection is there."""
+        self._handler = handler
+        self.reused = connect_ns is None
+        self.connect_ns = connect_ns
+        self._arm()
+
+    def sent(self, at: int) -> None:
+        """The request is out."""
+        self.sent_at = at
+        self._arm()
+
+    def head(self, message: RawResponseMessage, at: int) -> None:
+        """Status and headers are here."""
+        self.headers_at = self._last_byte_at = self._before = at
+        self.got_bytes = True
+        self.status = message.code
+        self.headers = message.headers
+        if not 200 <= message.code < 300:
+            self.mode = "refusal"
+        self._arm()
+
+    def body(self, data: bytes, at: int) -> None:
+        """Some of the body is here."""
+        self._last_byte_at = at
+        if self._backlog:
+            self._backlog.append((data, at))
+        elif len(data) > _SLICE and self.mode in {"sse", "unknown"}:
+            self._backlog.append((data, at))
+            self._pause(True)
+            self._loop.call_soon(self._parse_slice)
+        else:
+            self._take(data, at)
+
+    def ended(self, exc: BaseException | None, at: int) -> None:
+        """The body is whole, or broken."""
+        if self._backlog:
+            self._end = (exc, at)
+        else:
+            self._finish(exc, at)
+
+    # -- parsing
+
+    def _take(self, data: bytes, at: int) -> None:
+        if self.mode == "sse":
+            answer = self.answer
+            begun = answer.first_token_at is not None
+            try:
+                for event in self._parser.feed(data, at, self._before):
+                    answer.feed(event)
+            except TooLarge:
+                self._overflow(at)
+                return
+            self._before = at
+            if answer.done_at is not None or answer.error is not None:
+                self._arm()
+            elif not begun and answer.first_token_at is not None:
+                self._arm()
+                if self.on_first_token is not None:
+                    self.on_first_token()
+        elif self.mode == "unknown":
+            self._sniff(data, at)
+        else:
+            self._gather(data, at)
+
+    def _sniff(self, data: bytes, at: int) -> None:
+        # The first byte tells more than Content-Type: errors come labelled as streams, and streams as text.
+        self.document.append(data)
+        start = b"".join(self.document).removeprefix(b"\xef\xbb\xbf").lstrip()
+        if not start:
+            return
+        self.document.clear()
+        looks_whole = start[:1] in {b"{", b"[", b"<"}
+        self.mode = "document" if looks_whole else "sse"
+        if self.mode == "sse" and not self._is_stream() and not _like_sse(start):
+            self.mode = "document"
+        self._take(data if self.mode == "sse" else start, at)
+        self._arm()
+
+    def _is_stream(self) -> bool:
+        return "event-stream" in self.headers.get("content-type", "").lower()
+
+    def _gather(self, data: bytes, at: int) -> None:
+        self.document.append(data)
+        self._document_size += len(data)
+        if self.mode == "refusal" and self._document_size >= _ERROR_BODY_BYTES:
+            self._drop()
+            self._finish(None, at)
+        elif self._document_size > _DOCUMENT_BYTES:
+            self._overflow(at)
+
+    def _overflow(self, at: int) -> None:
+        self.too_large = True
+        self._drop()
+        self._finish(None, at)
+
+    def _parse_slice(self) -> None:
+        if not self._backlog or self._over.done():
+            return
+        data, at = self._backlog[0]
+        self._take(data[:_SLICE], at)
+        if not self._backlog:
+            return
+        if len(data) > _SLICE:
+            self._backlog[0] = (data[_SLICE:], at)
+        else:
+            self._backlog.popleft()
+        if self._backlog:
+            self._loop.call_soon(self._parse_slice)
+            return
+        self._pause(False)
+        if self._end is not None:
+            self._finish(*self._end)
+
+    def _parse_backlog(self) -> None:
+        while self._backlog:
+            data, at = self._backlog.popleft()
+            self._take(data, at)
+
+    def _pause(self, pause: bool) -> None:
+        transport = self._handler.transport if self._handler is not None else None
+        if transport is not None and not transport.is_closing():
+            if pause:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+
+    # -- the end
+
+    def _drop(self) -> None:
+        if self._handler is not None:
+            self._handler.drop()
+
+    def _finish(self, exc: BaseException | None, at: int) -> None:
+        if self._over.done():
+            return
+        self._backlog.clear()
+        if self.mode == "sse":
+            left = self._parser.finish(self._before)
+            if left is not None:
+                self.answer.tail(left)
+        self.broken = exc
+        done_at = self.answer.done_at
+        self.ended_at = done_at if done_at is not None else at
+        self._over.set_result(None)
+
+    # -- time
+
+    def _deadlines(self) -> list[tuple[int, str]]:
+        limits, answer = self._timeouts, self.answer
+        out: list[tuple[int, str]] = []
+
+        def add(start: int, limit: float | None, name: str) -> None:
+            if limit is not None:
+                out.append((start + int(limit * _S), name))
+
+        add(self.started_at, limits.total, "total")
+        if self._handler is None:
+            add(self.started_at, limits.connect, "connect")
+        elif answer.done_at is not None:
+            out.append((answer.done_at + LINGER_NS, "linger"))
+        elif answer.error is not None:
+            out.append((self._last_byte_at + LINGER_NS, "linger"))
+        elif self.mode == "refusal" and self.headers_at is not None:
+            out.append((self.headers_at + _ERROR_BODY_NS, "error_body"))
+        else:
+            if answer.finished:
+                out.append((self._last_byte_at + _AFTER_FINISH_NS, "linger"))
+            elif answer.last_token_at is not None:
+                add(answer.last_token_at, limits.token_gap, "token_gap")
+            elif self.mode != "document":
+                add(self.sent_at or self.started_at, limits.first_token, "first_token")
+            if self.headers_at is not None:
+                add(self._last_byte_at, limits.byte_idle, "byte_idle")
+        return out
+
+    def _arm(self) -> None:
+        deadlines = self._deadlines()
+        if not deadlines or self._over.done():
+            return
+        nearest = min(deadlines)[0]
+        if self._handle is not None:
+            if self._armed_for <= nearest:
+                return  # it fires earlier and looks again then
+            self._handle.cancel()
+        self._armed_for = nearest
+        self._handle = self._loop.call_later(max(nearest - monotonic_ns(), 1_000_000) / _S, self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        if self._over.done():
+            return
+        now = monotonic_ns()
+        due = min(self._deadlines(), default=(now + 1, ""))
+        if due[0] > now or self._backlog:
+            self._arm()
+            return
+        name: Any = due[1]
+        if name in {"linger", "error_body"} or self.answer.finished:
+            self._drop()
+            self._finish(None, self._last_byte_at)
+        else:
+            self.cut(timer=name)
+
+
+def _like_sse(start: bytes) -> bool:
+    head = start[:6]
+    return head.startswith((b":", b"data", b"event", b"id:", b"retry", b"id"))
+
+
+def truncated_kind(stream: Stream) -> ErrorKind:
+    """What a transport that broke under an attempt is called."""
+    return ErrorKind.TRUNCATED if stream.got_bytes else ErrorKind.DISCONNECTED

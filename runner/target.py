@@ -1,0 +1,96 @@
+"""Where requests go, and what must never be written of it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+PATHS = {"chat": "/chat/completions", "completions": "/completions"}
+
+
+class TargetError(ValueError):
+    """A base URL that cannot be used. The text says why and what to do."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where requests go. `base_url` holds no userinfo; `headers` may hold secrets and are never written."""
+
+    base_url: str
+    headers: dict[str, str] = {}
+
+    def url(self, api: str) -> str:
+        """The endpoint of an API family (`chat`, `completions`)."""
+        parts = urlsplit(self.base_url)
+        return urlunsplit(parts._replace(path=parts.path + PATHS[api]))
+
+    @property
+    def host(self) -> str:
+        """Host and port."""
+        return urlsplit(self.base_url).netloc
+
+
+def make_target(base_url: str, api_key: str | None, headers: Mapping[str, str] | None = None) -> Target:
+    """A target from what the user gave. A URL without a path gets the `/v1` nearly every server wants.
+
+    Raises:
+        TargetError: the URL is no http(s) URL, or holds a login beside a key.
+    """
+    parts = urlsplit(base_url.strip())
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1:
+        raise TargetError(f"--base-url {redacted_url(base_url)!r} is not a URL like http://127.0.0.1:8000/v1")
+    path = parts.path.rstrip("/")
+    for suffix in PATHS.values():
+        path = path.removesuffix(suffix)
+    if not path:
+        path = "/v1"
+    sent = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
+    sent["User-Agent"] = "streamgauge"
+    if parts.username is not None:
+        if api_key is not None:
+            raise TargetError("--base-url holds a user name and an API key is given as well: leave one out")
+        login = f"{parts.username}:{parts.password or ''}".encode()
+        sent["Authorization"] = "Basic " + base64.b64encode(login).decode()
+    if api_key is not None:
+        sent["Authorization"] = f"Bearer {api_key}"
+    sent.update(headers or {})
+    netloc = parts.netloc.rpartition("@")[2]
+    return Target(urlunsplit((parts.scheme, netloc, path, parts.query, "")), sent)
+
+
+def redacted_url(url: str) -> str:
+    """The URL without its login."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+class Redactor:
+    """Takes secrets out of texts that servers and libraries made."""
+
+    def __init__(self, secrets: list[str]) -> None:
+        self._secrets = sorted({s for s in secrets if len(s) >= 4}, key=len, reverse=True)
+
+    def __call__(self, text: str | None) -> str | None:
+        """The text with every secret replaced."""
+        if text is None:
+            return None
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, "[secret]")
+        return text
+
+
+def secrets_of(target: Target, base_url: str, api_key: str | None, headers: Mapping[str, str]) -> list[str]:
+    """Everything that must never be written: key, header values, the URL's login and what is made of them."""
+    found = [api_key or "", *headers.values()]
+    parts = urlsplit(base_url)
+    found += [parts.password or "", parts.netloc.rpartition("@")[0]]
+    authorization = target.headers.get("Authorization", "")
+    found += [authorization, authorization.rpartition(" ")[2]]
+    return [text for text in found if text]

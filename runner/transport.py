@@ -1,0 +1,200 @@
+"""The aiohttp session, and the seam under it where bytes are stamped as the loop hands them over.
+
+aiohttp would wake a task for every read; here the protocol itself stamps the bytes, drains the response body
+in the same callback and gives both to a `Sink`, so that a time is that of arrival and not of a task's turn.
+The seam (`TCPConnector._factory`, `ResponseHandler`, `ClientRequest.send`) is not public: the version of
+aiohttp is pinned, and tests/runner/test_transport_canary.py says what has moved when it does.
+"""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from contextvars import ContextVar
+from time import monotonic_ns
+from typing import Any, Protocol
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import RawResponseMessage
+from aiohttp.streams import StreamReader
+
+# uvicorn closes idle connections after 5 s, and says so nowhere: let go before it does.
+KEEP_ALIVE_S = 4.0
+_HEADER_LIMIT = 64 << 10
+# Never reached: the body is drained in every callback. It keeps aiohttp from pausing the socket in between.
+_BUFFER = 64 << 20
+
+
+class Sink(Protocol):
+    """What one attempt at one request wants to know of its connection. Stamps are `monotonic_ns`."""
+
+    fresh: bool  # a connection of its own is wanted, not one from the pool
+
+    def connected(self, handler: Handler, connect_ns: int | None) -> None:
+        """A connection is there; opening it took `connect_ns` (`None`: it was kept from before)."""
+
+    def sent(self, at: int) -> None:
+        """The request's last byte was handed to the socket."""
+
+    def head(self, message: RawResponseMessage, at: int) -> None:
+        """Status and headers are read (informational responses are left out)."""
+
+    def body(self, data: bytes, at: int) -> None:
+        """Some of the body came, transfer and content encoding undone."""
+
+    def ended(self, exc: BaseException | None, at: int) -> None:
+        """Nothing more will come: the body is whole (`None`), or this is what broke it."""
+
+
+CURRENT: ContextVar[Sink | None] = ContextVar("streamgauge_sink", default=None)
+
+
+class Handler(ResponseHandler):
+    """aiohttp's protocol with the stamps taken and the body handed on as it arrives."""
+
+    def __init__(self, loop: Any) -> None:
+        super().__init__(loop)
+        self.sink: Sink | None = None
+        self.uses = 0
+        self.connect_ns: int | None = None
+        self._stamp = 0
+        self._body: StreamReader | None = None
+        self._taken = 0
+
+    def attach(self, sink: Sink) -> None:
+        """Give the next exchange on this connection to `sink`."""
+        self.sink = sink
+        self._body = None
+        self._taken = 0
+        first = self.uses == 0
+        self.uses += 1
+        sink.connected(self, self.connect_ns if first else None)
+
+    def data_received(self, data: bytes) -> None:
+        """Stamp, let aiohttp parse, pass on what that gave."""
+        if self.sink is None or not data:
+            super().data_received(data)
+            return
+        self._stamp = monotonic_ns()
+        super().data_received(data)
+        self._drain(self._stamp)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Pass on what the end of the connection completes or breaks."""
+        stamp = monotonic_ns()
+        super().connection_lost(exc)
+        sink, body = self.sink, self._body
+        if sink is None:
+            return
+        if body is not None:
+            self._drain(stamp)
+        if self.sink is sink:
+            broken = exc or (body.exception() if body is not None else None) or self.exception()
+            self._end(broken or ConnectionResetError("the connection was closed"), stamp)
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        """Called by aiohttp's parser with every response head."""
+        message, body = data
+        if self.sink is not None and not 100 <= message.code < 200:
+            self._body = body
+            self._taken = 0
+            self.sink.head(message, self._stamp)
+        super().feed_data(data, size)
+
+    def start_timeout(self) -> None:
+        """Called by aiohttp once the whole request is written (its own timer, `sock_read`, is not used)."""
+        if self.sink is not None:
+            self.sink.sent(monotonic_ns())
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Called by aiohttp for every piece of a body taken out of its buffer, paused or not."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
+    def drop(self) -> None:
+        """Close the connection at once: the only way to cancel a stream."""
+        self.sink = None
+        self.abort()
+
+    def _drain(self, stamp: int) -> None:
+        body, sink = self._body, self.sink
+        if sink is None:
+            return
+        if body is None:
+            if self.exception() is not None:
+                self._end(self.exception(), stamp)
+            return
+        if body.total_bytes > self._taken:
+            data = body._read_nowait(-1)  # noqa: SLF001 - the public one raises what `ended` is to be told
+            self._taken += len(data)
+            sink.body(data, stamp)
+        if body.is_eof() or body.exception() is not None:
+            self._end(body.exception(), stamp)
+        elif self.exception() is not None:
+            self._end(self.exception(), stamp)
+
+    def _end(self, exc: BaseException | None, stamp: int) -> None:
+        sink, self.sink, self._body = self.sink, None, None
+        if sink is not None:
+            sink.ended(exc, stamp)
+
+
+class Connector(aiohttp.TCPConnector):
+    """A pool without a limit of its own, whose connections are `Handler`s."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE_S, **options)
+        self._factory: Any = functools.partial(Handler, loop=self._loop)
+
+    async def _get(self, key: Any, traces: Any) -> Any:
+        sink = CURRENT.get()
+        if sink is not None and sink.fresh:
+            return None
+        return await super()._get(key, traces)
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:  # noqa: ASYNC109
+        started = monotonic_ns()
+        handler = await super()._create_connection(req, traces, timeout)
+        if isinstance(handler, Handler):
+            handler.connect_ns = monotonic_ns() - started
+        return handler
+
+
+class _Request(aiohttp.ClientRequest):
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        sink = CURRENT.get()
+        if sink is not None and isinstance(conn.protocol, Handler):
+            conn.protocol.attach(sink)
+        return await super().send(conn)
+
+
+def open_session(
+    headers: dict[str, str],
+    *,
+    verify: bool = True,
+    ca_file: str | None = None,
+) -> aiohttp.ClientSession:
+    """The one session of a run. Must be called inside the event loop.
+
+    Args:
+        headers: sent with every request.
+        verify: check the server's certificate.
+        ca_file: certificates to trust in place of the system's.
+    """
+    context: ssl.SSLContext | bool = verify
+    if ca_file is not None and verify:
+        context = ssl.create_default_context(cafile=ca_file)
+    return aiohttp.ClientSession(
+        connector=Connector(ssl=context, use_dns_cache=True),
+        request_class=_Request,
+        headers=headers,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # Time-outs are our own (runner/stream.py): aiohttp's see neither tokens nor silence behind comments.
+        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None),
+        read_bufsize=_BUFFER,
+        max_line_size=_HEADER_LIMIT,
+        max_field_size=_HEADER_LIMIT,
+        auto_decompress=True,
+        trust_env=False,
+    )

@@ -1,0 +1,1 @@
+"""Streamgauge: streamed model answers, kept and timed."""
