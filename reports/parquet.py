@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from reports.dataset import NESTED, REAL, WHOLE, AnswerRecord, Layout, column_type
 
 # A row group is held in memory until it is written, as Arrow's columns; only a batch of it as Python values.
-_GROUP_BYTES = 8 << 20
+_GROUP_BYTES = 4 << 20
 _BATCH_BYTES = 1 << 20
 _BATCH_ROWS = 1000
 
@@ -90,6 +90,8 @@ class _Group:
     def _flush(self) -> None:
         self._writer.write_table(pa.Table.from_batches(self._batches, schema=self._arrow))
         self._batches.clear()
+        # Arrow's allocator keeps what was freed: 20 MB more at the peak of a large export.
+        pa.default_memory_pool().release_unused()
 
     def close(self) -> None:
         """Write what is left."""

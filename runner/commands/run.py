@@ -121,7 +121,7 @@ def command(prompts: str, **given: Any) -> None:
     try:
         path, dataset = place_for(prompts, given["output"])
         key = read_key(given["api_key"], given["api_key_env"], given["api_key_file"])
-        base_url = given["base_url"] or OPENAI
+        base_url = OPENAI if given["base_url"] is None else given["base_url"]
         headers = dict(given["headers"])
         target = make_target(base_url, key, headers)
         redact = Redactor(secrets_of(target, base_url, key, headers))

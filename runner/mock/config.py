@@ -60,11 +60,11 @@ class MockConfig(msgspec.Struct, frozen=True, kw_only=True):
             ("itl", self.itl_dist, self.itl_ms),
         ):
             if spread is Spread.LOGNORMAL and mean <= 0:
-                raise ValueError(f"a lognormal {what} needs a mean above 0: set {what}_ms")
+                raise ValueError(f"a lognormal {what} needs a mean above 0")
         if self.tokens < 1:
             raise ValueError(f"tokens must be at least 1, not {self.tokens}")
         if self.lockstep and (self.itl_dist is not Spread.FIXED or self.itl_ms <= 0):
-            raise ValueError("lockstep needs a fixed itl_ms above 0: it is the grid")
+            raise ValueError("lockstep needs a fixed itl above 0: it is the grid")
         for fault, share in self.faults.items():
             if fault not in FAULTS:
                 raise ValueError(f"unknown fault {fault!r}; known: {', '.join(FAULTS)}")

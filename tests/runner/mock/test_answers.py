@@ -63,8 +63,8 @@ def test_words_follow_from_prompt_and_seed() -> None:
 
 
 def test_first_tokens_tell_prompts_apart() -> None:
-    names = {answer(messages=[{"role": "user", "content": str(k)}]).frames(0, 1) for k in range(2000)}
-    assert len(names) == 2000
+    asks = [read_ask("text", b'{"model":"m","prompt":"%d"}' % k) for k in range(10_000)]
+    assert len({words.name(ask.key(0, 0)) for ask in asks}) == 10_000
 
 
 def test_echo_gives_the_prompt_back() -> None:
@@ -87,7 +87,7 @@ def test_echo_gives_the_prompt_back() -> None:
         ("chat", '{"model":"m"}', "'messages'", "messages"),
         ("chat", '{"model":"m","messages":[]}', "empty array", "messages"),
         ("chat", '{"model":"m","messages":"hi"}', "Expected `array", "messages"),
-        ("chat", '{"model":"m","messages":[{"content":"x"}]}', "role", "messages[...]"),
+        ("chat", '{"model":"m","messages":[{"content":"x"}]}', "role", "messages[0]"),
         ("text", '{"model":"m"}', "'prompt'", "prompt"),
         ("text", '{"model":"m","prompt":[]}', "empty array", "prompt"),
         ("text", '{"model":"m","prompt":[1,"a"]}', "Invalid 'prompt'", "prompt"),

@@ -1,0 +1,48 @@
+# Two commands on a fresh machine: `make run` and `make test`. Python >= 3.11, its venv and pip are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help run test check format bench real clean
+
+help:
+	@echo "make run     the whole job on the embedded mock server: prompts in, answers and a report out"
+	@echo "make test    all tests"
+	@echo "make check   format, lint, types, then all tests (what CI runs)"
+	@echo "make format  mend format and what lint can mend"
+	@echo "make bench   our speed against a plain openai-SDK script, in one run, as ratios"
+	@echo "make real    the job against a real model server on this machine (downloads 250 MB)"
+	@echo "make clean   remove the virtual environment and what was made"
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Streamgauge needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $(READY)
+
+run: $(READY)
+	@sh examples/demo.sh $(BIN)
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) --no-print-directory test
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/python -m bench
+
+real: $(READY)
+	$(BIN)/python -m bench.real
+
+clean:
+	rm -rf $(VENV) .real .bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
