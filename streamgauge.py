@@ -1,1 +1,21 @@
-"""Streamgauge: streamed model answers, kept and timed."""
+"""Streamgauge from Python: `import streamgauge as sg; sg.load("runs/prompts")`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runner.record import Attempt, Connection, Error, ErrorKind, Record
+
+if TYPE_CHECKING:
+    from reports.frame import load
+
+__all__ = ["Attempt", "Connection", "Error", "ErrorKind", "Record", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # pandas takes a third of a second to import: whoever only wants the types does not wait for it.
+    if name == "load":
+        from reports.frame import load
+
+        return load
+    raise AttributeError(f"module 'streamgauge' has no attribute {name!r}")

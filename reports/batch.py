@@ -13,6 +13,8 @@ from msgspec import UnsetType
 
 from reports.dataset import AnswerRecord, served_model
 
+_REQUEST_ID = {"request_id", "request-id", "x-request-id", "apim-request-id", "x-amzn-requestid"}
+
 
 def custom_id(record: AnswerRecord) -> str:
     """The caller's own id as it is, else `row-<index>`, with `-<sample>` from the second sample on."""
@@ -27,9 +29,9 @@ def _request_id(record: AnswerRecord) -> str | None:
     response = record.response
     headers = response.get("headers")
     for place in (response, headers if isinstance(headers, dict) else {}):
-        for name in ("request_id", "x-request-id", "request-id"):
-            if isinstance(place.get(name), str):
-                return str(place[name])
+        for name, value in place.items():
+            if name.lower() in _REQUEST_ID and isinstance(value, str):
+                return value
     return None
 
 

@@ -77,17 +77,20 @@ def format_of(path: Path | None) -> Format:
         raise StoreError(f"{path} does not say which format: add --to {'|'.join(FORMATS)}.") from None
 
 
-def require(to: Format) -> None:
-    """Check that what a format needs is installed.
+def require(to: str) -> Format:
+    """The format of that name, if what it needs is installed.
 
     Raises:
-        StoreError: it is not.
+        StoreError: it is not, or there is no such format.
     """
+    if to not in FORMATS:
+        raise StoreError(f"there is no format {to!r}. There are {', '.join(FORMATS)}.")
     if to == "parquet":
         try:
             import pyarrow  # noqa: F401
         except ModuleNotFoundError:
             raise StoreError("Parquet needs pyarrow: pip install 'streamgauge[parquet]'") from None
+    return to
 
 
 def _json_line(value: Any) -> bytes:
@@ -261,7 +264,7 @@ def _write(selection: _Selection, run: Path, to: Format, out: Path | BinaryIO) -
 def export_dataset(
     run: Path,
     out: Path | BinaryIO | None = None,
-    to: Format | None = None,
+    to: str | None = None,
     *,
     order: Order = "input",
     status: Status | None = None,
@@ -285,23 +288,22 @@ def export_dataset(
         StoreError: the run cannot be read, the file not written, or the format not.
     """
     load_manifest(run)
-    to = to or format_of(out if isinstance(out, Path) else None)
-    require(to)
-    place = run / _DEFAULT_NAMES[to] if out is None else out
+    form = require(to or format_of(out if isinstance(out, Path) else None))
+    place = run / _DEFAULT_NAMES[form] if out is None else out
     if isinstance(place, Path):
         refuse_own(place)
-        if to == "openai-batch":
+        if form == "openai-batch":
             refuse_own(errors_path(place))
     index = build_index(run)
-    result = ExportResult(path=place if isinstance(place, Path) else None, to=to, bad=index.bad_count)
+    result = ExportResult(path=place if isinstance(place, Path) else None, to=form, bad=index.bad_count)
     wanted = None if every else current_ids(run) if keep is None else keep
     if wanted is not None:
         inside = in_current(index, wanted)
         result.left_out = len(index) - int(inside.sum())
         index = only(index, inside)
-    chosen: Status = status or ("all" if to == "openai-batch" else "ok")
+    chosen: Status = status or ("all" if form == "openai-batch" else "ok")
     try:
-        _write(_Selection(index, order, chosen, result), run, to, place)
+        _write(_Selection(index, order, chosen, result), run, form, place)
     except BrokenPipeError:
         raise
     except OSError as exc:

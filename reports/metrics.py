@@ -31,7 +31,7 @@ from reports.summary import (
     Summary,
     TokenTotals,
 )
-from runner.store import Index, Manifest, Session, build_index, load_manifest
+from runner.store import AGAIN, FAILED, Index, Manifest, Session, build_index, load_manifest
 
 STALE = "stale_connection"  # `Attempt.wait_for` of a resend that is no retry
 COALESCED_LIMIT = 0.30
@@ -91,9 +91,6 @@ def _count_requests(tally: _Tally, rows: Sequence[Row]) -> None:
     _bump(to.cancelled_by, (row.cancelled_by or "unknown" for row in rows if row.status == "cancelled"))
     _bump(to.finish_reasons, (row.finish_reason or "none" for row in rows if row.status == "ok"))
     to.not_streamed += sum(row.status == "ok" and not row.streamed for row in rows)
-    to.error_retryable += sum(
-        row.status == "error" and row.error is not None and row.error.retryable for row in rows
-    )
     tally.failures += status["error"] + sum(row.cancelled_by == "deadline" for row in rows)
     tally.connections.opened += sum(row.connection.reused is False for row in rows)
     tally.connections.reused += sum(row.connection.reused is True for row in rows)
@@ -224,13 +221,15 @@ def _finish_requests(tally: _Tally, run: Path, manifest: Manifest, index: Index)
     judged = requests.ok + requests.error
     requests.errors_share = requests.error / judged if judged else None
     current = current_ids(run)
-    inside = len(index)
+    state = index.state
     if current is not None:
-        inside = int(in_current(index, current).sum())
-        requests.outside = len(index) - inside
+        state = state[in_current(index, current)]
+        requests.outside = len(index) - len(state)
+    requests.again = int((state == AGAIN).sum())
+    requests.failed_for_good = int((state == FAILED).sum())
     if manifest.prompts is not None:
         requests.expected = manifest.prompts.requests
-        requests.unsent = max(0, manifest.prompts.requests - inside)
+        requests.unsent = max(0, manifest.prompts.requests - len(state))
 
 
 def summarize(run: Path) -> Summary:
@@ -240,7 +239,8 @@ def summarize(run: Path) -> Summary:
         StoreError: it is no run directory, or cannot be read.
     """
     manifest = load_manifest(run)
-    index = build_index(run)
+    stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
+    index = build_index(run, stopped_on=stopped_on)
     tally, damaged = _Tally(), list[str]()
     for rows in decoded(index, Row, bad=damaged):
         _add(tally, rows)

@@ -124,11 +124,10 @@ def notes(summary: Summary) -> list[str]:
 def next_steps(summary: Summary) -> list[str]:
     """What the reader can do about what is missing."""
     out, requests = [], summary.requests
-    by_itself = requests.error_retryable + requests.cancelled - requests.cancelled_by.get("stop_rule", 0)
-    again = by_itself + (requests.unsent or 0)
+    again = requests.again + (requests.unsent or 0)
     if again and summary.kind == "run":
         out.append(f"the same command again sends the {count(again)} that are missing")
-    final = requests.error - requests.error_retryable
-    if final and summary.kind == "run":
-        out.append(f"{count(final)} failed for good: the same command with --retry-failed sends them again")
+    if requests.failed_for_good and summary.kind == "run":
+        failed = count(requests.failed_for_good)
+        out.append(f"{failed} failed for good: the same command with --retry-failed sends them again")
     return out

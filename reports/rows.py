@@ -159,14 +159,8 @@ def _id_of(line: Raw) -> str:
 
 def only(index: Index, keep: npt.NDArray[np.bool_]) -> Index:
     """The index with some of its ids."""
-    return msgspec.structs.replace(
-        index,
-        file=index.file[keep],
-        offset=index.offset[keep],
-        index=index.index[keep],
-        sample=index.sample[keep],
-        digest=index.digest[keep],
-    )
+    arrays = {k: v for k, v in msgspec.structs.asdict(index).items() if isinstance(v, np.ndarray)}
+    return msgspec.structs.replace(index, **{name: values[keep] for name, values in arrays.items()})
 
 
 def current_ids(run: Path) -> npt.NDArray[np.uint64] | None:

@@ -45,7 +45,11 @@ def _value(value: Any) -> str:
 def model(summary: Summary) -> str:
     """The model asked for."""
     target = summary.scenario.get("target")
-    return str(target.get("model") or NONE) if isinstance(target, dict) else NONE
+    named = target.get("model") if isinstance(target, dict) else None
+    models = summary.scenario.get("models")  # the rows' own: name -> how many
+    if not named and isinstance(models, dict) and models:
+        return next(iter(models)) if len(models) == 1 else counts(models)
+    return str(named or NONE)
 
 
 def endpoint(summary: Summary) -> str:
@@ -67,7 +71,10 @@ def origin(summary: Summary) -> list[Fact]:
         sizes = f"{several(rows, 'row')} · {several(requests, 'request')}"
         out.append(("prompts", f"{summary.prompts} · {sizes}"))
     params = scenario.get("params")
-    if isinstance(params, dict) and params:
+    params = dict(params) if isinstance(params, dict) else {}
+    if scenario.get("max_tokens") is not None:
+        params["max_tokens"] = scenario["max_tokens"]
+    if params:
         out.append(("params", " ".join(f"{key}={_cut(_value(v))}" for key, v in sorted(params.items()))))
     out += [(key, _cut(str(scenario[key]))) for key in ("system", "template") if scenario.get(key)]
     if scenario.get("samples") not in {None, 1}:

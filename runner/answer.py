@@ -7,14 +7,15 @@ plain JSON, forgiving what can be forgiven. Both must agree: a test sends every 
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
 
+from runner.chunks import Choice, Chunk, Delta, decode_chunk, is_json, joined, loads, usage_in
 from runner.errors import EXCERPT_LIMIT, error_object, kind_of_payload, message_of
 from runner.record import ErrorKind
 from runner.sse import BARE, Event
+from runner.tools import Call, add_calls
 
 # Said in place of a finish reason by servers that gave up on the answer.
 ABORTS = frozenset({"error", "abort", "insufficient_system_resource"})
@@ -27,46 +28,6 @@ _META_KEYS = ("id", "model", "created", "provider", "system_fingerprint", "servi
 _PLUMBING = frozenset({"object", "choices", "usage", "error", "obfuscation", *_META_KEYS})
 
 
-class _Delta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    role: str | None = None
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: list[Any] | None = None
-    function_call: None = None
-
-
-class _Choice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    index: int = 0
-    delta: _Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-    logprobs: None = None
-    stop_reason: None = None
-    matched_stop: None = None
-    token_ids: None = None
-
-
-class _Chunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    choices: list[_Choice]
-    id: Any = None
-    object: Any = None
-    created: Any = None
-    model: Any = None
-    provider: Any = None
-    system_fingerprint: Any = None
-    service_tier: Any = None
-    usage: dict[str, Any] | None = None
-    error: None = None
-    prompt_token_ids: None = None
-    obfuscation: Any = None
-
-
-_decode_chunk = msgspec.json.Decoder(_Chunk).decode
-_decode_any = msgspec.json.Decoder().decode
-
-
 class _ChoiceState:
     """One choice as far as it has come."""
 
@@ -77,7 +38,7 @@ class _ChoiceState:
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
-        self.calls: list[_Call] = []
+        self.calls: list[Call] = []
         self.finish_reason: str | None = None
         self.extra: dict[str, list[Any]] = {}
 
@@ -90,24 +51,6 @@ class _ChoiceState:
             "refusal": "".join(self.refusal) or None,
             "tool_calls": [call.as_dict() for call in self.calls] or None,
         }
-
-
-class _Call:
-    """One tool call as far as it has come."""
-
-    __slots__ = ("arguments", "id", "index", "name", "rest", "type")
-
-    def __init__(self, index: int | None) -> None:
-        self.index = index
-        self.id: str | None = None
-        self.type = "function"
-        self.name: list[str] = []
-        self.arguments: list[str] = []
-        self.rest: dict[str, Any] = {}
-
-    def as_dict(self) -> dict[str, Any]:
-        function = {"name": "".join(self.name), "arguments": "".join(self.arguments)}
-        return {**self.rest, "id": self.id, "type": self.type, "function": function}
 
 
 class Answer:
@@ -148,7 +91,7 @@ class Answer:
             return
         if kind == "" and self._quick:
             try:
-                chunk = _decode_chunk(data)
+                chunk = decode_chunk(data)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 pass
             else:
@@ -159,7 +102,7 @@ class Answer:
     def tail(self, event: Event) -> None:
         """Take the event that the end of the body cut short of its blank line: only if it is whole."""
         data = event[0].strip()
-        if data == b"[DONE]" or _is_json(data):
+        if data == b"[DONE]" or is_json(data):
             self.feed(event)
 
     def whole(self, payload: dict[str, Any], at: int) -> None:
@@ -211,7 +154,7 @@ class Answer:
         out: dict[str, Any] = {}
         for index in sorted(self.choices):
             for key, values in self.choices[index].extra.items():
-                out.setdefault(key, _joined(values))
+                out.setdefault(key, joined(values))
         return out
 
     def text(self) -> str:
@@ -233,25 +176,25 @@ class Answer:
 
     # -- the quick way
 
-    def _chunk(self, chunk: _Chunk, at: int) -> None:
-        token = False
+    def _chunk(self, chunk: Chunk, at: int) -> None:
+        token = ended = False
         for choice in chunk.choices:
             delta = choice.delta
             if delta is not None and delta.tool_calls:
-                self._calls(self._choice(choice.index), delta.tool_calls)
-                token = True
+                token |= add_calls(self._choice(choice.index).calls, delta.tool_calls)
             token |= self._texts(choice, delta, at)
             if choice.finish_reason not in _NO_REASON:
                 self._choice(choice.index).finish_reason = choice.finish_reason
+                ended = True
         if chunk.usage is not None:
             self.usage = chunk.usage
         if token:
             self._token(at, chunk.usage)
-        if chunk.id != self._id or chunk.usage is not None or self.finished:
+        if ended or chunk.usage is not None or chunk.id != self._id:
             self._id = chunk.id
             self._meta({key: getattr(chunk, key) for key in _META_KEYS})
 
-    def _texts(self, choice: _Choice, delta: _Delta | None, at: int) -> bool:
+    def _texts(self, choice: Choice, delta: Delta | None, at: int) -> bool:
         state = self._zero if choice.index == 0 and self._zero is not None else self._choice(choice.index)
         content = choice.text if delta is None else delta.content
         token = False
@@ -296,7 +239,7 @@ class Answer:
             self.done_at = at
             return
         try:
-            payload = _loads(text)
+            payload = loads(text)
         except (ValueError, RecursionError):
             self._not_json(text, kind)
             return
@@ -332,7 +275,7 @@ class Answer:
         for choice in choices if isinstance(choices, list) else []:
             if isinstance(choice, dict):
                 token |= self._general_choice(choice, at)
-        usage = _usage_in(payload)
+        usage = usage_in(payload)
         if usage is not None:
             self.usage = usage
         if token:
@@ -374,9 +317,9 @@ class Answer:
             token = True
         calls = delta.get("tool_calls")
         if isinstance(calls, list) and calls:
-            token |= self._calls(state, calls)
+            token |= add_calls(state.calls, calls)
         elif isinstance(delta.get("function_call"), dict):
-            token |= self._calls(state, [{"index": 0, "function": delta["function_call"]}])
+            token |= add_calls(state.calls, [{"index": 0, "function": delta["function_call"]}])
         for key, value in delta.items():
             if key not in _DELTA_KEYS and value is not None:
                 state.extra.setdefault(key, []).append(value)
@@ -408,107 +351,8 @@ class Answer:
             return bool(found)
         return self._content(state, part.get("text"), at)
 
-    def _calls(self, state: _ChoiceState, parts: list[Any]) -> bool:
-        token = False
-        for part in parts:
-            if not isinstance(part, dict):
-                continue
-            call = self._call(state, part)
-            function = part.get("function")
-            if isinstance(function, dict):
-                name, arguments = function.get("name"), function.get("arguments")
-                if isinstance(name, str) and name and "".join(call.name) != name:
-                    call.name.append(name)
-                    token = True
-                if isinstance(arguments, dict | list):
-                    arguments = json.dumps(arguments, ensure_ascii=False)
-                if isinstance(arguments, str) and arguments:
-                    call.arguments.append(arguments)
-                    token = True
-        return token
-
-    def _call(self, state: _ChoiceState, part: dict[str, Any]) -> _Call:
-        index, name = part.get("index"), part.get("id")
-        index = index if isinstance(index, int) else None
-        name = name if isinstance(name, str) and name else None
-        found = None
-        if name is not None:
-            found = next((c for c in state.calls if c.id == name), None)
-        if found is None:
-            # Without an id: the last call of that index, or the last of all. With an id nobody had: a new
-            # call, unless the one at that index is still waiting for its id.
-            same = [c for c in state.calls if index is None or c.index == index]
-            if same and (name is None or same[-1].id is None):
-                found = same[-1]
-        if found is None:
-            found = _Call(index)
-            state.calls.append(found)
-        if name is not None:
-            found.id = name
-        if isinstance(part.get("type"), str) and part["type"]:
-            found.type = part["type"]
-        for key, value in part.items():
-            if key not in {"index", "id", "type", "function"} and value is not None:
-                found.rest[key] = value
-        return found
-
     def _meta(self, source: dict[str, Any]) -> None:
         for key in _META_KEYS:
             value = source.get(key)
             if value:  # Azure's first chunk has "" and 0 in their places
                 self.response[key] = value
-
-
-def _usage_in(payload: dict[str, Any]) -> dict[str, Any] | None:
-    usage = payload.get("usage")
-    if isinstance(usage, dict) and usage:
-        return usage
-    for key, value in payload.items():
-        # Vendors nest it under a key of their own (`x_groq`).
-        if key.startswith("x_") and isinstance(value, dict) and isinstance(value.get("usage"), dict):
-            nested: dict[str, Any] = value["usage"]
-            return nested
-    return None
-
-
-def _joined(values: list[Any]) -> Any:
-    """Values of one key as one: strings joined, lists appended, objects merged likewise, else the last."""
-    if all(isinstance(v, str) for v in values):
-        return "".join(values)
-    if all(isinstance(v, list) for v in values):
-        return [item for v in values for item in v]
-    if all(isinstance(v, dict) for v in values):
-        gathered: dict[str, list[Any]] = {}
-        for value in values:
-            for key, inner in value.items():
-                if inner is not None:
-                    gathered.setdefault(key, []).append(inner)
-        return {key: _joined(inner) for key, inner in gathered.items()}
-    return values[-1]
-
-
-def _loads(data: bytes) -> Any:
-    """JSON as leniently as it can be read without losing text: msgspec may refuse, `json` decides."""
-    try:
-        return _decode_any(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return json.loads(data.decode("utf-8", "replace"))
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        _loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def clean(value: Any) -> Any:
-    """The same JSON value with lone surrogates replaced, so that it can be written as strict UTF-8."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [clean(item) for item in value]
-    if isinstance(value, dict):
-        return {clean(key): clean(item) for key, item in value.items()}
-    return value

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
-from runner.answer import clean
+from runner.chunks import clean
 from runner.errors import (
     EXCERPT_LIMIT,
     error_object,

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from runner.answer import clean
+from runner.chunks import clean
 from runner.client import Client, Outcome
 from runner.record import Attempt, CancelledBy, Connection, Error, ErrorKind, Phase, Record
 from runner.retry import attempts_left, wait_s

@@ -195,7 +195,7 @@ def _state(key: _Key, stopped_on: dict[int, str]) -> int:
 class Index(msgspec.Struct):
     """Where the winning line of every id lies: the last `ok` one, else the last.
 
-    The arrays are parallel, in journal order; 31 bytes an id.
+    The arrays are parallel, in journal order; 35 bytes an id.
     """
 
     run: Path
@@ -205,6 +205,7 @@ class Index(msgspec.Struct):
     index: npt.NDArray[np.int64]  # input order
     sample: npt.NDArray[np.int32]
     digest: npt.NDArray[np.uint64]
+    session: npt.NDArray[np.int32]
     state: npt.NDArray[np.uint8]  # OK, FAILED (for good), AGAIN (a resumed run sends it again)
     total_lines: int
     bad_lines: list[tuple[str, int]]  # (file name, offset) of the first hundred lines that do not parse
@@ -273,6 +274,7 @@ def build_index(
         index=table["i"].copy(),
         sample=table["n"].copy(),
         digest=table["d"].copy(),
+        session=table["s"].copy(),
         state=table["k"].copy(),
         total_lines=total,
         bad_lines=bad,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner.commands.check_prompts import bad_rows, show_plan, spool
+from runner.commands.ending import finish
 from runner.commands.options import OPENAI, Duration, Param, read_key, stop, target_options
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ _ROOM_FDS = 64  # files, pipes and threads of our own beside the sockets
     "--output",
     "-o",
     metavar="DIR|FILE",
-    help="Run directory (default runs/<prompt file's stem>), or a .jsonl, .csv or .parquet file to write when done.",
+    help="Run directory (default runs/<stem of PROMPTS>), or a dataset to write when done: "
+    "a .jsonl, .csv or .parquet file.",
 )
 @click.option(
     "--api",
@@ -109,9 +111,9 @@ _ROOM_FDS = 64  # files, pipes and threads of our own beside the sockets
 def command(prompts: str, **given: Any) -> None:
     """Send every prompt of PROMPTS once and keep every answer.
 
-    PROMPTS is a .jsonl, .csv, .parquet or .txt file, an OpenAI Batch input file, or - for standard input. Rows
-    give `prompt`, `messages` or `body`, or any columns with --template. The same command again sends what has
-    no answer yet.
+    PROMPTS is a .jsonl, .csv, .parquet or .txt file, an OpenAI Batch input file, or - for standard input.
+    Rows give `prompt`, `messages` or `body`, or any columns with --template. The same command again sends
+    what has no answer yet.
     """
     from runner.rundir import place_for
     from runner.store import StoreError
@@ -129,7 +131,7 @@ def command(prompts: str, **given: Any) -> None:
         _check_descriptors(settings.concurrency)
         plan = _plan(prompts, path, given)
         if given["dry_run"]:
-            _show_plan(plan)
+            show_plan(plan)
             return
         opened = _open(path, plan, target, prompts, given, settings)
     except (StoreError, PromptError, TargetError) as exc:
@@ -203,13 +205,13 @@ def _plan(prompts: str, path: Path, given: dict[str, Any]) -> Plan:
         template=template,
         samples=given["samples"],
     )
-    file = _spool(path, given) if prompts == "-" else None
+    file = spool(path, given) if prompts == "-" else None
     source = open_source(file or prompts, given["input_format"])
     plan = scan(
         source, bodies, skip_bad_rows=given["skip_bad_rows"] or given["dry_run"], limit=given["limit"]
     )
     if plan.bad_count and not (given["skip_bad_rows"] or given["dry_run"]):
-        stop(_bad_rows(plan), 2)
+        stop(bad_rows(plan), 2)
     return plan
 
 
@@ -220,71 +222,6 @@ def _text_or_file(text: str | None) -> str | None:
         return Path(text[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise click.UsageError(f"--system {text}: cannot be read ({exc})") from None
-
-
-def _spool(path: Path, given: dict[str, Any]) -> Path:
-    """Standard input as a file: it is read twice, and again by whoever resumes."""
-    import tempfile
-
-    from scenarios.source import sniff
-
-    stream = sys.stdin.buffer
-    head = stream.peek(1 << 16) if hasattr(stream, "peek") else b""
-    suffix = given["input_format"] or sniff(head)
-    given["input_format"] = suffix
-    if given["dry_run"]:
-        place = Path(tempfile.mkdtemp(prefix="streamgauge-"))
-    else:
-        place = path
-        place.mkdir(parents=True, exist_ok=True)
-    file = place / f".stdin.{suffix}"
-    with file.open("wb") as out:
-        shutil.copyfileobj(stream, out)
-    return file
-
-
-def _bad_rows(plan: Plan) -> str:
-    shown = "\n".join(f"  {plan.source.path}: {bad}" for bad in plan.bad)
-    more = f"\n  ... and {plan.bad_count - len(plan.bad):,} more" if plan.bad_count > len(plan.bad) else ""
-    return (
-        f"{plan.bad_count:,} of {plan.rows:,} rows cannot be sent, so nothing was:\n{shown}{more}\n"
-        "Mend them, or leave them out with --skip-bad-rows."
-    )
-
-
-def _show_plan(plan: Plan) -> None:
-    from pprint import pformat
-
-    import msgspec
-
-    say = click.echo
-    say(f"{plan.rows:,} rows, {plan.requests:,} requests; nothing was sent")
-    if plan.bad_count:
-        say(f"\n{plan.bad_count:,} bad rows:")
-        for bad in plan.bad:
-            say(f"  {plan.source.path}: {bad}")
-    for title, counts in (
-        ("columns missing for the template, rows", plan.missing_columns),
-        ("models, rows", plan.models),
-        ("columns sent as body fields, rows", plan.fields),
-        ("your own columns, rows", plan.columns),
-    ):
-        if counts:
-            say(f"\n{title}: " + ", ".join(f"{name} ({count:,})" for name, count in counts.items()))
-    if plan.model_overridden:
-        say(f"\n--model replaces another model in {plan.model_overridden:,} rows")
-    if plan.repeated:
-        say(f"\n{plan.repeated:,} rows repeat an earlier request; each is sent")
-    if plan.duplicate_custom_ids:
-        say(f"\n{plan.duplicate_custom_ids:,} rows repeat a custom_id:")
-        for one in plan.duplicates:
-            say(f"  {plan.source.path}:{one.line}: {one.custom_id!r} (first in line {one.first_line})")
-    for number, body in enumerate(plan.bodies):
-        say(f"\nbody {number + 1}:")
-        try:
-            say(msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
-        except UnicodeDecodeError:
-            say(pformat(body))
 
 
 def _open(
@@ -360,76 +297,4 @@ def _run(
             close_run(opened)
         except OSError as exc:
             click.echo(f"warning: run.json could not be written: {exc.strerror}", err=True)
-    return _finish(opened, plan, engine, dataset, failure)
-
-
-def _finish(
-    opened: Opened, plan: Plan, engine: Engine | None, dataset: Path | None, failure: str | None
-) -> int:
-    from reports.metrics import summarize
-    from reports.text import render
-
-    path, session = opened.path, opened.session
-    click.echo(render([summarize(path)]))
-    failed = _failed(opened, plan)
-    complete = session.ended_by == "finished"
-    if dataset is not None and complete:
-        _write_dataset(path, dataset)
-    if failure is not None:
-        click.echo(f"streamgauge: {failure}", err=True)
-        return 1
-    if engine is not None and engine.tally.unwritten:
-        click.echo(
-            f"streamgauge: {engine.tally.unwritten} finished answers found no room on the disk "
-            "and will be asked again",
-            err=True,
-        )
-    again = "Run the same command again to go on."
-    messages = {
-        "interrupted": f"interrupted. {again}",
-        "terminated": f"stopped by SIGTERM. {again}",
-        "disk_full": f"stopped: the disk is full. Make room, then run the same command again to go on: {path}",
-        "circuit_breaker": f"stopped, because nothing succeeds: {session.reason}\n"
-        f"{_advice(session.stopped_on)} Then run the same command again to go on.",
-    }
-    if session.ended_by in messages:
-        click.echo(f"streamgauge: {messages[session.ended_by]}", err=True)
-    codes = {"interrupted": 130, "error": 1, "terminated": 75, "disk_full": 75, "circuit_breaker": 75}
-    if session.ended_by in codes:
-        return codes[session.ended_by]
-    return 3 if failed else 0
-
-
-def _advice(kind: str | None) -> str:
-    return {
-        "auth": "Check the key (OPENAI_API_KEY, --api-key-env or --api-key-file) and what it may do.",
-        "quota": "Check the account's credit.",
-        "connect": "Check that the server runs, and --base-url.",
-        "tls": "Check --base-url (https?), or name the server's certificates with --ca-file.",
-        "redirect": "Name that URL with --base-url.",
-        "bad_request": "Check --model and --base-url (with or without /v1), and the parameters.",
-        "bad_content_type": "Check --base-url: is it the API's?",
-        "timeout": "Check the server, or give it more time.",
-    }.get(kind or "", "Check the server.")
-
-
-def _failed(opened: Opened, plan: Plan) -> int:
-    """Requests of this prompt file that have no answer, failed ones of earlier sessions included."""
-    from runner.rundir import inside
-    from runner.store import OK, build_index
-
-    index = build_index(opened.path)
-    return int((inside(index.digest, plan.digests) & (index.state != OK)).sum())
-
-
-def _write_dataset(path: Path, dataset: Path) -> None:
-    from reports.export import export_dataset
-
-    try:
-        export_dataset(path, dataset, dataset.suffix.lstrip("."))
-    except OSError as exc:
-        stop(
-            f"the dataset could not be written to {dataset}: {exc.strerror}. The answers are safe in {path}",
-            1,
-        )
-    click.echo(f"dataset: {dataset}")
+    return finish(opened, plan, engine, dataset, failure)

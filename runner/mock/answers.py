@@ -49,7 +49,8 @@ class Identity(msgspec.Struct, frozen=True):
 class Template:
     """The events of all streams of one model and shape, cut open where the identity of the request goes.
 
-    `between` holds what lies between two identities: the end of one event and the start of the next.
+    `between` holds what lies between two identities: the end of one event and the start of the next. `first`
+    is cut open for the name that is the first token too; names are of one length.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Template:
             b',"service_tier":"default"' if kind == "chat" else b"",
             FINGERPRINT.encode(),
         )
+        self.done = self._frame(b"data: [DONE]\n\n") + (LAST_CHUNK if chunked else b"")  # ends the body too
         self._end = b',"usage":null}\n\n' if usage_null else b"}\n\n"
         mark = b"\0" * len(blank)  # JSON text holds no NUL
         ring = [self.event(mark, self.token_choice(token, 0)).split(mark) for token in cycle]
@@ -70,6 +72,13 @@ class Template:
         self.starts = [start for start, _ in ring]
         self.ends = [end for _, end in ring]
         self.between = [end + start for (_, end), (start, _) in pairwise(ring)]
+        first = self.event(mark, self.token_choice(words.name(0), 0)).split(mark)
+        self.first = (first[0], *first[1].split(words.name(0).encode()))
+        self.role = self.event(mark, self.role_choice(0)).split(mark)
+        self.finish = {
+            reason: self.event(mark, self.finish_choice(0, reason)).split(mark)
+            for reason in ("stop", "length")
+        }
 
     def event(self, identity: bytes, choice: bytes) -> bytes:
         """One chunk with one choice, ready for the socket."""
@@ -80,10 +89,6 @@ class Template:
         return self._frame(
             b'data: {"id":"%b%b[],"usage":%b}\n\n' % (identity, self._after_identity, _encode(usage))
         )
-
-    def done(self) -> bytes:
-        """The end of a stream, and of its HTTP body."""
-        return self._frame(b"data: [DONE]\n\n") + (LAST_CHUNK if self._chunked else b"")
 
     def token_choice(self, token: str, index: int) -> bytes:
         """The choice that carries one token."""
@@ -181,44 +186,50 @@ class Answer:
         assert template is not None
         if self._ask.kind != "chat":
             return b""
+        if self.choices == 1:
+            return self._stamp.join(template.role)
         return b"".join(template.event(self._stamp, template.role_choice(i)) for i in range(self.choices))
 
-    def frames(self, start: int, stop: int) -> bytes:
-        """The events of tokens `start` to `stop` (excluded; at most `MAX_RUN`) of every choice."""
+    def frames(self, start: int, stop: int, before: bytes = b"", after: bytes = b"") -> bytes:
+        """The events of tokens `start` to `stop` (excluded; at most `MAX_RUN`) of every choice.
+
+        `before` and `after` are what is sent with them: all is put together in one copy.
+        """
         template = self._template
         assert template is not None
         if self._own is not None:
-            return b"".join(
+            events = [
                 template.event(self._stamp, template.token_choice(tokens[place], index))
                 for place in range(start, stop)
                 for index, tokens in enumerate(self._own)
-            )
-        first = b""
-        if start == 0:
-            if stop == 0:
-                return b""
-            first = template.event(self._stamp, template.token_choice(words.name(self._keys[0]), 0))
+            ]
+            return b"".join((before, *events, after))
+        if start == 0 and stop > 0:
+            head, middle, tail = template.first
+            name = words.name(self._keys[0]).encode()
+            before = b"%b%b%b%b%b%b" % (before, head, self._stamp, middle, name, tail)
             start = 1
+        if start == stop:
+            return before + after
         place = (self._place + start) % words.CYCLE
         last = place + stop - start - 1
-        if last == place:
-            return first + template.starts[place] + self._stamp + template.ends[place]
-        if last < place:
-            return first
-        return first + self._stamp.join(
-            (template.starts[place], *template.between[place:last], template.ends[last])
-        )
+        between = template.between[place:last]
+        return self._stamp.join((before + template.starts[place], *between, template.ends[last] + after))
 
     def closing(self) -> bytes:
         """Finish reason, usage where asked for, and the end."""
         template = self._template
         assert template is not None
-        end = b"".join(
-            template.event(self._stamp, template.finish_choice(i, self._finish)) for i in range(self.choices)
-        )
+        if self.choices == 1:
+            end = self._stamp.join(template.finish[self._finish])
+        else:
+            end = b"".join(
+                template.event(self._stamp, template.finish_choice(i, self._finish))
+                for i in range(self.choices)
+            )
         if self._ask.include_usage:
             end += template.usage_event(self._stamp, self.usage())
-        return end + template.done()
+        return end + template.done
 
     def usage(self) -> dict[str, Any]:
         """Tokens of prompt and answer, in the shape of the real API."""

@@ -144,13 +144,12 @@ class Exchange:
 
     def _send(self, now: int, start: int, stop: int, *, ends: bool) -> None:
         answer, entry = self._answer, self.entry
-        data = answer.frames(start, stop)
-        if self._role:
-            data = self._role + data
-            self._role = b""
+        after = b""
         if ends and self._ending is Ending.FINISH:
-            data += answer.closing()
+            after = answer.closing()
             entry.done_sent_ns = now
+        data = answer.frames(start, stop, self._role, after)
+        self._role = b""
         if stop > start:
             first = entry.first_token_sent_ns
             if first is None:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
-from functools import partial
+from functools import lru_cache, partial
 from hmac import compare_digest
 from time import monotonic_ns
 
@@ -51,7 +51,6 @@ class Service:
         self._draws = bool(config.faults) or spreads != {Spread.FIXED}
         self._run_id = os.urandom(6).hex()
         self._ordinal = 0
-        self._date = (0, "")
 
     async def close(self) -> None:
         """Write the log's rest and release the timer."""
@@ -103,8 +102,10 @@ class Service:
         self.stats.requests += 1
         reply = _refuse(status, message)
         self._count(reply.status)
-        headers = self._headers(f"req_{self._run_id}{self.stats.requests:020x}", 0, _JSON, keep_alive=False)
-        return response_head(status, [*headers, ("content-length", str(len(reply.body)))]) + reply.body
+        request_id = f"req_{self._run_id}{self.stats.requests:020x}"
+        headers = _headers(int(time.time()), request_id, 0, keep_alive=False)
+        headers += [("content-type", _JSON), ("content-length", str(len(reply.body)))]
+        return response_head(status, headers) + reply.body
 
     def _look(self, head: Head, path: str) -> Reply:
         """The paths that are only looked at."""
@@ -185,19 +186,13 @@ class Service:
     def _completion_head(self, entry: Entry, head: Head, length: int) -> bytes:
         self._count(200)
         processing_ms = (monotonic_ns() - entry.received_ns) // 1_000_000
-        kind = _JSON if length >= 0 else _EVENTS
-        headers = self._headers(entry.request_id, processing_ms, kind, keep_alive=self._keeps(head, length))
-        if length >= 0:
-            headers.append(("content-length", str(length)))
-        else:
-            headers.append(("cache-control", "no-cache"))
-            if head.version == (1, 1):
-                headers.append(("transfer-encoding", "chunked"))
-        return response_head(200, headers)
-
-    def _keeps(self, head: Head, length: int) -> bool:
-        """Whether the connection outlives the answer: without chunks, its end is the end of the stream."""
-        return head.keep_alive and (length >= 0 or head.version == (1, 1))
+        if length < 0:
+            chunked = head.version == (1, 1)
+            # without chunks, the end of the connection is the end of the stream
+            opened = _stream_head(int(time.time()), keep_alive=head.keep_alive and chunked, chunked=chunked)
+            return opened % (entry.request_id.encode(), processing_ms)
+        headers = _headers(int(time.time()), entry.request_id, processing_ms, keep_alive=head.keep_alive)
+        return response_head(200, [*headers, ("content-type", _JSON), ("content-length", str(length))])
 
     def _ended(self, exchange: Exchange) -> None:
         entry, stats = exchange.entry, self.stats
@@ -215,26 +210,9 @@ class Service:
         if log and self.log is not None:
             self.log.add(entry)
         processing_ms = (now - entry.received_ns) // 1_000_000
-        headers = self._headers(entry.request_id, processing_ms, _JSON, keep_alive=head.keep_alive)
-        headers += (("content-length", str(len(reply.body))), *reply.headers)
+        headers = _headers(int(time.time()), entry.request_id, processing_ms, keep_alive=head.keep_alive)
+        headers += [("content-type", _JSON), ("content-length", str(len(reply.body))), *reply.headers]
         return response_head(reply.status, headers) + (b"" if head.method == "HEAD" else reply.body)
-
-    def _headers(
-        self, request_id: str, processing_ms: int, content_type: str, *, keep_alive: bool
-    ) -> list[tuple[str, str]]:
-        second = int(time.time())
-        if second != self._date[0]:
-            self._date = (second, formatdate(second, usegmt=True))
-        headers = [
-            ("date", self._date[1]),
-            ("server", "streamgauge-mock"),
-            ("content-type", content_type),
-            ("x-request-id", request_id),
-            ("openai-processing-ms", str(processing_ms)),
-        ]
-        if not keep_alive:
-            headers.append(("connection", "close"))
-        return headers
 
     def _count(self, status: int) -> None:
         by_status = self.stats.by_status
@@ -252,6 +230,34 @@ class Service:
                 401, "You didn't provide an API key: send the header Authorization: Bearer YOUR_KEY."
             )
         return _refuse(401, "Incorrect API key provided.", code="invalid_api_key")
+
+
+def _headers(
+    second: int, request_id: str, processing_ms: int | str, *, keep_alive: bool
+) -> list[tuple[str, str]]:
+    """The headers of every answer sent in this second (Unix time)."""
+    headers = [
+        ("date", _date(second)),
+        ("server", "streamgauge-mock"),
+        ("x-request-id", request_id),
+        ("openai-processing-ms", str(processing_ms)),
+    ]
+    return headers if keep_alive else [*headers, ("connection", "close")]
+
+
+@lru_cache(maxsize=2)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+@lru_cache(maxsize=8)
+def _stream_head(second: int, *, keep_alive: bool, chunked: bool) -> bytes:
+    """The head of a stream, with `%b` for the request id and `%d` for the ms."""
+    headers = _headers(second, "%b", "%d", keep_alive=keep_alive)
+    headers += [("content-type", _EVENTS), ("cache-control", "no-cache")]
+    if chunked:
+        headers.append(("transfer-encoding", "chunked"))
+    return response_head(200, headers)
 
 
 def _refuse(

@@ -19,9 +19,7 @@ _VOCABULARY = (
 )
 _RARE = ("\n", "\n\n", ' "', "\\", "\t", ",", ".", ";")
 
-_CONSONANTS = "bdfghjklmnprstvz"
-_VOWELS = "aiou"
-_SYLLABLES = 6
+_SYLLABLES = [consonant + vowel for vowel in "aiou" for consonant in "bdfghjklmnprstvz"]
 
 CYCLE = 1024
 
@@ -35,11 +33,7 @@ def make_cycle(seed: int) -> list[str]:
 
 def name(key: int) -> str:
     """The first token of a reply: a made-up name of 12 letters (36 bits), which tells prompts apart."""
-    syllables = []
-    for _ in range(_SYLLABLES):
-        syllables.append(_CONSONANTS[key & 15] + _VOWELS[key >> 4 & 3])
-        key >>= 6
-    return "".join(syllables).capitalize()
+    return "".join([_SYLLABLES[key >> shift & 63] for shift in range(0, 36, 6)]).capitalize()
 
 
 def reply(key: int, tokens: int, cycle: list[str]) -> list[str]:

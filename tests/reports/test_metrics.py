@@ -52,7 +52,8 @@ def test_gaps_are_pooled_within_streams_and_never_across(write: Any, record: Any
     )
     summary = summarize(run)
     itl, stall = summary.metrics["itl"], summary.metrics["stall"]
-    assert (itl.n, itl.min, itl.mean, itl.max) == (3, 1.0, pytest.approx(13 / 3), 7.0)
+    assert (itl.n, itl.min, itl.max) == (3, 1.0, 7.0)
+    assert itl.mean == pytest.approx(13 / 3)
     assert (stall.n, stall.min, stall.max) == (2, 5.0, 7.0)
     assert summary.chunks.total == 6
 
@@ -150,7 +151,8 @@ def test_counts(write: Any, record: Any, failed: Any) -> None:
     )
     requests = summarize(run).requests
     assert requests.error_kinds == {"rate_limit": 1, "auth": 1}
-    assert requests.error_retryable == 1
+    # The user's cancel and the retryable error go again; the stop rule settled its own.
+    assert (requests.again, requests.failed_for_good) == (2, 1)
     assert requests.cancelled_by == {"user": 1, "stop_rule": 1}
     assert requests.finish_reasons == {"stop": 1, "length": 1, "none": 1}
     assert (requests.expected, requests.unsent, requests.outside) == (9, 2, None)
@@ -300,6 +302,6 @@ def test_memory_does_not_grow_with_the_records(write: Any, record: Any) -> None:
         return used
 
     peak(10)  # what is imported and cached on first use
-    few, many = peak(2_000), peak(12_000)
-    # The index of the journal (about 90 bytes an id at its peak) and kept values (8 bytes a metric, up to a limit).
-    assert many - few < 10_000 * 400
+    few, many = peak(2_000), peak(40_000)
+    # What does grow: the index (about 100 bytes an id while it is sorted) and, up to 50,000 values, each metric.
+    assert many - few < 38_000 * 200

@@ -1,0 +1,80 @@
+"""What `run` says of a prompt file before anything is sent."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from scenarios.prompts import Plan
+
+
+def spool(path: Path, given: dict[str, Any]) -> Path:
+    """Standard input as a file: it is read twice, and again by whoever resumes."""
+    import tempfile
+
+    from scenarios.source import sniff
+
+    stream = sys.stdin.buffer
+    head = stream.peek(1 << 16) if hasattr(stream, "peek") else b""
+    suffix = given["input_format"] or sniff(head)
+    given["input_format"] = suffix
+    if given["dry_run"]:
+        place = Path(tempfile.mkdtemp(prefix="streamgauge-"))
+    else:
+        place = path
+        place.mkdir(parents=True, exist_ok=True)
+    file = place / f".stdin.{suffix}"
+    with file.open("wb") as out:
+        shutil.copyfileobj(stream, out)
+    return file
+
+
+def bad_rows(plan: Plan) -> str:
+    """The message that refuses the file, with the first bad rows."""
+    shown = "\n".join(f"  {plan.source.path}: {bad}" for bad in plan.bad)
+    more = f"\n  ... and {plan.bad_count - len(plan.bad):,} more" if plan.bad_count > len(plan.bad) else ""
+    return (
+        f"{plan.bad_count:,} of {plan.rows:,} rows cannot be sent, so nothing was:\n{shown}{more}\n"
+        "Mend them, or leave them out with --skip-bad-rows."
+    )
+
+
+def show_plan(plan: Plan) -> None:
+    """What `--dry-run` prints."""
+    from pprint import pformat
+
+    import msgspec
+
+    say = click.echo
+    say(f"{plan.rows:,} rows, {plan.requests:,} requests; nothing was sent")
+    if plan.bad_count:
+        say(f"\n{plan.bad_count:,} bad rows:")
+        for bad in plan.bad:
+            say(f"  {plan.source.path}: {bad}")
+    for title, counts in (
+        ("columns missing for the template, rows", plan.missing_columns),
+        ("models, rows", plan.models),
+        ("columns sent as body fields, rows", plan.fields),
+        ("your own columns, rows", plan.columns),
+    ):
+        if counts:
+            say(f"\n{title}: " + ", ".join(f"{name} ({count:,})" for name, count in counts.items()))
+    if plan.model_overridden:
+        say(f"\n--model replaces another model in {plan.model_overridden:,} rows")
+    if plan.repeated:
+        say(f"\n{plan.repeated:,} rows repeat an earlier request; each is sent")
+    if plan.duplicate_custom_ids:
+        say(f"\n{plan.duplicate_custom_ids:,} rows repeat a custom_id:")
+        for one in plan.duplicates:
+            say(f"  {plan.source.path}:{one.line}: {one.custom_id!r} (first in line {one.first_line})")
+    for number, body in enumerate(plan.bodies):
+        say(f"\nbody {number + 1}:")
+        try:
+            say(msgspec.json.format(msgspec.json.encode(body), indent=2).decode())
+        except UnicodeDecodeError:
+            say(pformat(body))

@@ -1,0 +1,88 @@
+"""How `run` ends: its summary, what to do next, its exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runner.commands.options import stop
+
+if TYPE_CHECKING:
+    from runner.engine import Engine
+    from runner.rundir import Opened
+    from scenarios.prompts import Plan
+
+
+def finish(
+    opened: Opened, plan: Plan, engine: Engine | None, dataset: Path | None, failure: str | None
+) -> int:
+    """Print how it ended; return the exit code."""
+    from reports.metrics import summarize
+    from reports.text import render
+
+    path, session = opened.path, opened.session
+    click.echo(render([summarize(path)]))
+    failed = _failed(opened, plan)
+    complete = session.ended_by == "finished"
+    if dataset is not None and complete:
+        _write_dataset(path, dataset)
+    if failure is not None:
+        click.echo(f"streamgauge: {failure}", err=True)
+        return 1
+    if engine is not None and engine.tally.unwritten:
+        click.echo(
+            f"streamgauge: {engine.tally.unwritten} finished answers found no room on the disk "
+            "and will be asked again",
+            err=True,
+        )
+    again = "Run the same command again to go on."
+    messages = {
+        "interrupted": f"interrupted. {again}",
+        "terminated": f"stopped by SIGTERM. {again}",
+        "disk_full": f"stopped: the disk with {path} is full. Make room. {again}",
+        "circuit_breaker": f"stopped, because nothing succeeds: {session.reason}\n"
+        f"{_advice(session.stopped_on)} Then run the same command again to go on.",
+    }
+    if session.ended_by in messages:
+        click.echo(f"streamgauge: {messages[session.ended_by]}", err=True)
+    codes = {"interrupted": 130, "error": 1, "terminated": 75, "disk_full": 75, "circuit_breaker": 75}
+    if session.ended_by in codes:
+        return codes[session.ended_by]
+    return 3 if failed else 0
+
+
+def _advice(kind: str | None) -> str:
+    return {
+        "auth": "Check the key (OPENAI_API_KEY, --api-key-env or --api-key-file) and what it may do.",
+        "quota": "Check the account's credit.",
+        "connect": "Check that the server runs, and --base-url.",
+        "tls": "Check --base-url (https?), or name the server's certificates with --ca-file.",
+        "redirect": "Name that URL with --base-url.",
+        "bad_request": "Check --model and --base-url (with or without /v1), and the parameters.",
+        "bad_content_type": "Check --base-url: is it the API's?",
+        "timeout": "Check the server, or give it more time.",
+    }.get(kind or "", "Check the server.")
+
+
+def _failed(opened: Opened, plan: Plan) -> int:
+    """Requests of this prompt file that have no answer, failed ones of earlier sessions included."""
+    from runner.rundir import inside
+    from runner.store import OK, build_index
+
+    index = build_index(opened.path)
+    return int((inside(index.digest, plan.digests) & (index.state != OK)).sum())
+
+
+def _write_dataset(path: Path, dataset: Path) -> None:
+    from reports.export import export_dataset
+
+    try:
+        export_dataset(path, dataset, dataset.suffix.lstrip("."))
+    except OSError as exc:
+        stop(
+            f"the dataset could not be written to {dataset}: {exc.strerror}. The answers are safe in {path}",
+            1,
+        )
+    click.echo(f"dataset: {dataset}")
