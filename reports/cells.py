@@ -39,7 +39,7 @@ def duration(seconds: float | None) -> str:
     """A wall time."""
     if seconds is None:
         return NONE
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1e3:.0f} ms"
     whole = round(seconds)
     if whole < 3600:

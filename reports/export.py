@@ -7,7 +7,6 @@ file is written beside its place, fsynced and renamed: a failing export leaves w
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -120,11 +119,24 @@ def _cell(value: Any) -> Any:
     return msgspec.json.encode(value).decode() if isinstance(value, dict | list) else value
 
 
+class _Lines:
+    """Takes a CSV writer's rows, ends them with a plain line feed.
+
+    The writer quotes only its own line end (before Python 3.13): told of a bare one, it would leave a carriage
+    return inside a text unquoted, and readers would break the row there.
+    """
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+
+    def write(self, row: str) -> None:
+        self._out.write((row.removesuffix("\r\n") + "\n").encode())
+
+
 def _write_csv(
     out: BinaryIO, columns: Layout, records: Iterable[AnswerRecord], counted: Callable[[], None]
 ) -> None:
-    text = io.TextIOWrapper(out, encoding="utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(_Lines(out), lineterminator="\r\n")
     writer.writerow([*columns.caller, *columns.answer.values()])
     for record in records:
         theirs, ours = columns.row(record)
@@ -132,8 +144,6 @@ def _write_csv(
             [*(_cell(theirs.get(name)) for name in columns.caller), *(_cell(v) for v in ours.values())]
         )
         counted()
-    text.flush()
-    text.detach()  # or closing the text would close the caller's stream
 
 
 def _write_parquet(

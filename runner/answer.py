@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from runner.chunks import Choice, Chunk, Delta, decode_chunk, is_json, joined, loads, usage_in
+from runner.chunks import Chunk, decode_chunk, is_json, joined, loads, usage_in
 from runner.errors import EXCERPT_LIMIT, error_object, kind_of_payload, message_of
 from runner.record import ErrorKind
 from runner.sse import BARE, Event
@@ -178,47 +178,42 @@ class Answer:
 
     def _chunk(self, chunk: Chunk, at: int) -> None:
         token = ended = False
+        usage = chunk.usage
         for choice in chunk.choices:
+            state = self._zero if choice.index == 0 and self._zero is not None else self._choice(choice.index)
             delta = choice.delta
-            if delta is not None and delta.tool_calls:
-                token |= add_calls(self._choice(choice.index).calls, delta.tool_calls)
-            token |= self._texts(choice, delta, at)
-            if choice.finish_reason not in _NO_REASON:
-                self._choice(choice.index).finish_reason = choice.finish_reason
+            content = choice.text if delta is None else delta.content
+            if content:
+                state.text.append(content)
+                if self.first_content_at is None:
+                    self.first_content_at = at
+                token = True
+            if delta is not None:
+                if delta.reasoning_content or delta.reasoning:
+                    state.reasoning.append(delta.reasoning_content or delta.reasoning or "")
+                    token = True
+                if delta.refusal:
+                    state.refusal.append(delta.refusal)
+                    token = True
+                if delta.tool_calls:
+                    token |= add_calls(state.calls, delta.tool_calls)
+            if choice.finish_reason is not None and choice.finish_reason not in _NO_REASON:
+                state.finish_reason = choice.finish_reason
                 ended = True
-        if chunk.usage is not None:
-            self.usage = chunk.usage
+        if usage is not None:
+            self.usage = usage
         if token:
-            self._token(at, chunk.usage)
-        if ended or chunk.usage is not None or chunk.id != self._id:
+            self._token(at, usage)
+        if ended or usage is not None or chunk.id != self._id:
             self._id = chunk.id
             self._meta({key: getattr(chunk, key) for key in _META_KEYS})
-
-    def _texts(self, choice: Choice, delta: Delta | None, at: int) -> bool:
-        state = self._zero if choice.index == 0 and self._zero is not None else self._choice(choice.index)
-        content = choice.text if delta is None else delta.content
-        token = False
-        if content:
-            state.text.append(content)
-            if self.first_content_at is None:
-                self.first_content_at = at
-            token = True
-        if delta is not None:
-            reasoning = delta.reasoning_content or delta.reasoning
-            if reasoning:
-                state.reasoning.append(reasoning)
-                token = True
-            if delta.refusal:
-                state.refusal.append(delta.refusal)
-                token = True
-        return token
 
     def _token(self, at: int, usage: dict[str, Any] | None) -> None:
         if self.first_token_at is None:
             self.first_token_at = at
         self.last_token_at = at
         self.token_at.append(at)
-        told = usage.get("completion_tokens") if usage else None
+        told = usage.get("completion_tokens") if usage is not None else None
         self.token_counts.append(told if isinstance(told, int) else None)
 
     def _choice(self, index: int) -> _ChoiceState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -71,8 +72,14 @@ def group() -> None:
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        group(prog_name="streamgauge", standalone_mode=True)
+        sys.exit(group.main(prog_name="streamgauge", standalone_mode=False) or 0)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
     except BrokenPipeError:
-        # `streamgauge report | head`: the reader has enough.
-        sys.stderr.close()
+        # `streamgauge report | head`: the reader has enough. What Python would flush at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

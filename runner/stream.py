@@ -158,6 +158,8 @@ class Stream:
         self._last_byte_at = at
         if self._backlog:
             self._backlog.append((data, at))
+        elif self.mode == "sse" and len(data) <= _SLICE:
+            self._parse(data, at)
         elif len(data) > _SLICE and self.mode in {"sse", "unknown"}:
             self._backlog.append((data, at))
             self._pause(True)
@@ -176,25 +178,28 @@ class Stream:
 
     def _take(self, data: bytes, at: int) -> None:
         if self.mode == "sse":
-            answer = self.answer
-            begun = answer.first_token_at is not None
-            try:
-                for event in self._parser.feed(data, at, self._before):
-                    answer.feed(event)
-            except TooLarge:
-                self._overflow(at)
-                return
-            self._before = at
-            if answer.done_at is not None or answer.error is not None:
-                self._arm()
-            elif not begun and answer.first_token_at is not None:
-                self._arm()
-                if self.on_first_token is not None:
-                    self.on_first_token()
+            self._parse(data, at)
         elif self.mode == "unknown":
             self._sniff(data, at)
         else:
             self._gather(data, at)
+
+    def _parse(self, data: bytes, at: int) -> None:
+        answer = self.answer
+        begun = answer.first_token_at
+        try:
+            for event in self._parser.feed(data, at, self._before):
+                answer.feed(event)
+        except TooLarge:
+            self._overflow(at)
+            return
+        self._before = at
+        if answer.done_at is not None or answer.error is not None:
+            self._arm()
+        elif begun is None and answer.first_token_at is not None:
+            self._arm()
+            if self.on_first_token is not None:
+                self.on_first_token()
 
     def _sniff(self, data: bytes, at: int) -> None:
         # The first byte tells more than Content-Type: errors come labelled as streams, and streams as text.

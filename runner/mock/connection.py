@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from time import monotonic_ns
 from typing import cast
 
@@ -17,6 +18,8 @@ _AHEAD_LIMIT_BYTES = 1024 * 1024
 # After an error, the rest of what the peer sends is read and thrown away so long: closing with bytes unread
 # would reset the connection, and the answer could be lost.
 _LINGER_S = 1.0
+# struct linger {on, 0 s}: closing resets
+_LINGER_NOT = struct.pack("HH" if sys.platform == "win32" else "ii", 1, 0)
 
 
 class Connection(asyncio.Protocol):
@@ -110,7 +113,7 @@ class Connection(asyncio.Protocol):
     def reset(self) -> None:
         """Break the connection with an RST."""
         sock = self._transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         self._exchange = None
         self._refused = True
         self._transport.abort()

@@ -30,7 +30,9 @@ class Entry(msgspec.Struct):
     received_ns: int  # the last byte of the request was handed to this process
     headers_sent_ns: int | None = None
     first_token_sent_ns: int | None = None
-    token_us: list[int] = msgspec.field(default_factory=list)  # one a token of each choice, from the first
+    token_us: list[int] = msgspec.field(
+        default_factory=list
+    )  # one a token of each choice, from the first, rounded down
     tokens_planned: int | None = None  # all choices together, as if nothing went wrong
     tokens_sent: int = 0
     done_sent_ns: int | None = None  # the end of the answer was sent
@@ -43,6 +45,7 @@ class RequestLog:
     """Appends entries to a file, in batches, at most `FLUSH_S` late. `close` writes the rest."""
 
     def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
+        self._path = path
         self._file = path.open("ab", buffering=0)
         self._loop = loop
         self._lines: list[bytes] = []
@@ -84,5 +87,8 @@ class RequestLog:
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error

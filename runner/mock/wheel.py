@@ -77,7 +77,9 @@ class _LoopAlarm:
             self._handle.cancel()
             self._handle = None
         if due_ns:
-            self._handle = self._loop.call_later(max(0, due_ns - monotonic_ns()) / 1e9, self._ring)
+            wait_s = (due_ns - monotonic_ns()) / 1e9
+            # less than a millisecond is none at all for uvloop, which would turn and turn until it has passed
+            self._handle = self._loop.call_later(max(wait_s, 0.001) if wait_s > 0 else 0, self._ring)
 
     def close(self) -> None:
         self.set(0)

@@ -303,5 +303,5 @@ def test_memory_does_not_grow_with_the_records(write: Any, record: Any) -> None:
 
     peak(10)  # what is imported and cached on first use
     few, many = peak(2_000), peak(40_000)
-    # What does grow: the index (about 100 bytes an id while it is sorted) and, up to 50,000 values, each metric.
+    # What grows: the index (about 100 bytes an id while it is sorted); each metric, up to 50,000 values.
     assert many - few < 38_000 * 200

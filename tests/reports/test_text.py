@@ -73,7 +73,7 @@ def test_a_run_with_everything_wrong_fits_the_width(
         "the same command again sends the 978 that are missing",
         "19 failed for good: the same command with --retry-failed",
         "failures as inf",
-        "may be billed",
+        "the bill may be larger",
     ):
         assert said in flat, said
     # The run's own path is as long as it is; nothing else may be wider.

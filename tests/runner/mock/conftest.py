@@ -24,5 +24,5 @@ def entries(log_file: Path) -> Callable[[], list[Any]]:
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Every test that opens sockets runs under both loops: they write, pause and close in ways of their own."""
+    """Every test with sockets runs under both loops: they write, pause and close in ways of their own."""
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
