@@ -36,8 +36,8 @@ INSTALL_S, START_S, JOB_S, EXPORT_S, STREAM_S, LAST_S = 900, 60, 240, 60, 60, 30
 IDLE_S = 2.0  # a closed stream must have left its slot within this
 
 
-class Failed(Exception):
-    """Something `make real` promises does not hold. The message says what, and what to do."""
+class CheckError(Exception):
+    """Something `make real` promises does not hold. The message says what, and where to look."""
 
 
 class Reading(NamedTuple):
@@ -114,15 +114,15 @@ def _address(child: subprocess.Popen[bytes], log: Path) -> str:
             return found[1]
         if child.poll() is not None:
             tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-            raise Failed(f"the model server ended with code {child.returncode}; its last words:\n{tail}")
+            raise CheckError(f"the model server ended with code {child.returncode}; its last words:\n{tail}")
         time.sleep(0.1)
-    raise Failed(f"the model server was not ready within {START_S} s; its log: {log.relative_to(ROOT)}")
+    raise CheckError(f"the model server was not ready within {START_S} s; its log: {log.relative_to(ROOT)}")
 
 
 def _healthy(address: str) -> bool:
     try:
         get(address, "/health")
-    except (OSError, http.client.HTTPException, Failed):
+    except (OSError, http.client.HTTPException, CheckError):
         return False
     return True
 
@@ -137,7 +137,7 @@ def get(address: str, path: str) -> str:
     finally:
         connection.close()
     if response.status != 200:
-        raise Failed(f"the model server answers {path} with HTTP {response.status}: {body[:200]}")
+        raise CheckError(f"the model server answers {path} with HTTP {response.status}: {body[:200]}")
     return body
 
 
@@ -174,7 +174,7 @@ def install() -> Path:
     quiet = [] if sys.stdout.isatty() else ["--quiet"]
     for argv in ([sys.executable, "-m", "venv", "--clear", venv], [python, *pip, *quiet, *PINS]):
         if run(argv, INSTALL_S) != 0:
-            raise Failed(
+            raise CheckError(
                 "the model server could not be installed (see above). It needs pip's package index, and "
                 "a platform with a prebuilt xllamacpp wheel."
             )
@@ -189,11 +189,11 @@ def job(address: str) -> None:
     out = Path(".real/run")
     code = streamgauge(["run", PROMPTS, *where, "-c", "8", "--max-tokens", "24", "-o", out, "--fresh"], JOB_S)
     if code != 0:
-        raise Failed(f"streamgauge run ended with code {code}; the records are in {out}/records.jsonl")
+        raise CheckError(f"streamgauge run ended with code {code}; the records are in {out}/records.jsonl")
     dataset = out / "dataset.jsonl"
     code = streamgauge(["export", out, "--to", "jsonl", "-o", dataset], EXPORT_S)
     if code != 0:
-        raise Failed(f"streamgauge export ended with code {code}")
+        raise CheckError(f"streamgauge export ended with code {code}")
     prompts = len(lines(ROOT / PROMPTS))
     records = lines(ROOT / out / "records.jsonl")
     wrong = problems(records, prompts)
@@ -204,7 +204,7 @@ def job(address: str) -> None:
     wrong += token_problems(records, made)
     show_answers(records)
     if wrong:
-        raise Failed("the run is not as it should be:\n" + "\n".join(f"  {line}" for line in wrong))
+        raise CheckError("the run is not as it should be:\n" + "\n".join(f"  {line}" for line in wrong))
     say("\n" + "\n".join(findings(records, made)))
 
 
@@ -228,7 +228,7 @@ def cancel(address: str) -> None:
         table, idle_s = watch(address, child)
         code = child.wait(LAST_S)
     except subprocess.TimeoutExpired:
-        raise Failed(f"streamgauge was still there {LAST_S} s after its second Ctrl-C") from None
+        raise CheckError(f"streamgauge was still there {LAST_S} s after its second Ctrl-C") from None
     finally:
         if child.poll() is None:
             child.kill()
@@ -237,7 +237,7 @@ def cancel(address: str) -> None:
     say("\n" + "\n".join(table_lines(table, zero)))
     wrong = cancel_problems(table, zero, record, code, idle_s)
     if wrong:
-        raise Failed("the cancel is not as it should be:\n" + "\n".join(f"  {line}" for line in wrong))
+        raise CheckError("the cancel is not as it should be:\n" + "\n".join(f"  {line}" for line in wrong))
     made = table[-1][1].predicted - zero.predicted
     say(
         f"\nThe slot was idle {idle_s * 1000:.0f} ms after the close. The server made {made} of "
@@ -254,9 +254,9 @@ def watch(address: str, child: subprocess.Popen[bytes]) -> tuple[Table, float]:
     deadline = time.monotonic() + STREAM_S
     while (now := read_server(address)).slot_tokens < 20:
         if child.poll() is not None:
-            raise Failed(f"the long request ended by itself, streamgauge with code {child.returncode}")
+            raise CheckError(f"the long request ended by itself, streamgauge with code {child.returncode}")
         if time.monotonic() > deadline:
-            raise Failed(f"the long request had no 20 tokens after {STREAM_S} s")
+            raise CheckError(f"the long request had no 20 tokens after {STREAM_S} s")
         time.sleep(0.1)
     table: Table = [("streaming", now)]
     time.sleep(1)
@@ -360,15 +360,15 @@ def completion_tokens(records: list[dict[str, Any]]) -> int:
 def findings(records: list[dict[str, Any]], made: int) -> list[str]:
     """What the run showed, in a few lines."""
     stale, retried = count_attempts(records)
-    reused = sum(record["connection"]["reused"] is True or bool(record["attempts"]) for record in records)
     fewer = sum(len(record["chunk_us"]) < record["usage"]["completion_tokens"] for record in records)
+    tokens = completion_tokens(records)
     return [
-        f"answered     all {len(records)}, each once, with usage and the server's own timings",
-        f"stale        {stale} of {reused} requests on a reused connection found it closed before a byte came, "
-        "and were resent at once",
-        f"retried      {retried} for any other reason",
-        f"tokens       {completion_tokens(records)} in the records, {made} by the server's own counter; "
-        f"in {fewer} answers the last bore no text",
+        f"answered  all {len(records)}, each once, with usage, token times and the server's own timings",
+        f"tokens    {tokens} in the records, {made} by the server's own counter "
+        f"(in {fewer} answers the last one bore no text)",
+        f"resent    {stale} at once: their reused connection died before a byte came, because this server "
+        "closes without saying so",
+        f"retried   {retried} for any other reason",
     ]
 
 
@@ -382,9 +382,8 @@ def show_answers(records: list[dict[str, Any]]) -> None:
 
 def table_lines(table: Table, zero: Reading) -> list[str]:
     """The readings of the server, counted from before the request."""
-    out = [
-        f"{'the server, by /metrics and /slots':<34}{'decoded':>9}{'booked':>8}{'requests':>10}{'busy slots':>12}"
-    ]
+    title = "the server, by /metrics and /slots"
+    out = [f"{title:<34}{'decoded':>9}{'booked':>8}{'requests':>10}{'busy slots':>12}"]
     for moment, now in table:
         decoded, booked = now.decoded - zero.decoded, now.predicted - zero.predicted
         out.append(f"  {moment:<32}{decoded:>9}{booked:>8}{now.requests:>10}{now.busy_slots:>12}")
@@ -415,7 +414,7 @@ def command() -> str:
     """The `streamgauge` of this environment."""
     found = shutil.which("streamgauge", path=os.fspath(Path(sys.executable).parent))
     if found is None:
-        raise Failed(
+        raise CheckError(
             "streamgauge is not installed in this environment: `make real` does that, or pip install -e ."
         )
     return found
@@ -437,7 +436,7 @@ def run(argv: list[Any], limit_s: float) -> int:
     try:
         return subprocess.run(argv, cwd=ROOT, timeout=limit_s, check=False).returncode  # noqa: S603
     except subprocess.TimeoutExpired:
-        raise Failed(f"{Path(argv[0]).name} took more than {limit_s} s and was ended") from None
+        raise CheckError(f"{Path(argv[0]).name} took more than {limit_s} s and was ended") from None
 
 
 def main() -> NoReturn:
@@ -451,7 +450,7 @@ def main() -> NoReturn:
         with serving(install()) as address:
             job(address)
             cancel(address)
-    except Failed as exc:
+    except CheckError as exc:
         print(f"make real: {exc}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from reports.distribution import NEEDS, RELIABLE, Distribution, WithFailures
 
 NONE = "-"
+TIE = "\u00a0"  # keeps a line from being broken there; a plain space once lines are broken
 
 
 def count(value: int | None) -> str:
@@ -48,9 +49,9 @@ def duration(seconds: float | None) -> str:
 
 
 def counts(named: Mapping[str, int]) -> str:
-    """`stop 150 · length 48`, the most frequent first."""
+    """`stop 150 · length 48`, the most frequent first; a name and its number are tied by a no-break space."""
     ordered = sorted(named.items(), key=lambda item: (-item[1], item[0]))
-    return " · ".join(f"{name} {n:,}" for name, n in ordered)
+    return " · ".join(f"{name}{TIE}{n:,}" for name, n in ordered)
 
 
 def percentile(d: Distribution, p: int) -> str:

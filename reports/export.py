@@ -21,8 +21,8 @@ from msgspec import Raw, Struct, field
 
 from reports import batch
 from reports.dataset import AnswerRecord, Layout, layout
-from reports.rows import CURRENT, current_ids, decoded, in_current, only
-from runner.store import MANIFEST, PROGRESS, Index, StoreError, build_index, load_manifest
+from reports.rows import CURRENT, current_ids, decoded, in_current, only, open_index
+from runner.store import MANIFEST, PROGRESS, Index, StoreError, load_manifest
 
 Format = Literal["jsonl", "csv", "parquet", "openai-batch"]
 Status = Literal["ok", "error", "cancelled", "all"]
@@ -122,8 +122,8 @@ def _cell(value: Any) -> Any:
 class _Lines:
     """Takes a CSV writer's rows, ends them with a plain line feed.
 
-    The writer quotes only its own line end (before Python 3.13): told of a bare one, it would leave a carriage
-    return inside a text unquoted, and readers would break the row there.
+    The writer quotes only its own line end (before Python 3.13): told of a bare one, it would leave a
+    carriage return inside a text unquoted, and readers would break the row there.
     """
 
     def __init__(self, out: BinaryIO) -> None:
@@ -304,7 +304,7 @@ def export_dataset(
         refuse_own(place)
         if form == "openai-batch":
             refuse_own(errors_path(place))
-    index = build_index(run)
+    index = open_index(run)
     result = ExportResult(path=place if isinstance(place, Path) else None, to=form, bad=index.bad_count)
     wanted = None if every else current_ids(run) if keep is None else keep
     if wanted is not None:

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 from msgspec import Struct, UnsetType
 
-from reports.rows import Row, Tokens, decoded, tokens
-from runner.store import StoreError, build_index
+from reports.rows import Row, Tokens, decoded, open_index, tokens
+from runner.store import StoreError
 
 Floats = npt.NDArray[np.float64]
 
@@ -179,5 +179,5 @@ def load(run: str | Path) -> pd.DataFrame:
     path = Path(run)
     if not path.is_dir():
         raise StoreError(f"no run directory {path}. Name the folder that `run` or `bench` printed.")
-    parts = [frame(rows) for rows in decoded(build_index(path), Row, order="input")]
+    parts = [frame(rows) for rows in decoded(open_index(path), Row, order="input")]
     return pd.concat(parts, ignore_index=True) if parts else frame([])

@@ -17,7 +17,7 @@ from msgspec import Struct, UnsetType, field
 
 from reports.distribution import Distribution, Values
 from reports.frame import frame, gaps_us
-from reports.rows import Row, current_ids, decoded, in_current, tokens
+from reports.rows import Row, current_ids, decoded, in_current, open_index, tokens
 from reports.summary import (
     RATES,
     TIMES,
@@ -31,7 +31,7 @@ from reports.summary import (
     Summary,
     TokenTotals,
 )
-from runner.store import AGAIN, FAILED, Index, Manifest, Session, build_index, load_manifest
+from runner.store import AGAIN, FAILED, Index, Manifest, Session, load_manifest
 
 STALE = "stale_connection"  # `Attempt.wait_for` of a resend that is no retry
 COALESCED_LIMIT = 0.30
@@ -240,7 +240,7 @@ def summarize(run: Path) -> Summary:
     """
     manifest = load_manifest(run)
     stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
-    index = build_index(run, stopped_on=stopped_on)
+    index = open_index(run, stopped_on)
     tally, damaged = _Tally(), list[str]()
     for rows in decoded(index, Row, bad=damaged):
         _add(tally, rows)

@@ -55,8 +55,8 @@ def _stream_notes(summary: Summary) -> list[str]:
     if itl is not None and itl.withheld:
         out.append(f"itl percentiles are withheld: {itl.withheld}. tpot is not affected.")
     elif chunks.coalesced:
-        share = chunks.coalesced / chunks.gaps
-        out.append(f"{share:.1%} of chunks shared one read with the chunk before (a gap of 0 in itl).")
+        of = f"{count(chunks.coalesced)} of {count(chunks.gaps)}"
+        out.append(f"{of} gaps between chunks are 0: both chunks came in the same read.")
     if chunks.multi_token:
         out.append(
             f"{count(chunks.multi_token)} of {count(chunks.with_token_count)} chunks carried more than one "

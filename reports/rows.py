@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from runner.store import Index, StoreError, read_blocks
+from runner.store import Index, StoreError, build_index, read_blocks
 
 CURRENT = "current.u64"
 _BLOCK_BYTES = 8 << 20
@@ -109,6 +109,18 @@ def tokens(usage: dict[str, Any] | None) -> Tokens:
         reasoning=_count(usage, "reasoning_tokens") if reasoning is None else reasoning,
         cached=_count(usage, "prompt_cache_hit_tokens") if cached is None else cached,
     )
+
+
+def open_index(run: Path, stopped_on: dict[int, str] | None = None) -> Index:
+    """`build_index`, with its errors told.
+
+    Raises:
+        StoreError: the journal cannot be read.
+    """
+    try:
+        return build_index(run, stopped_on=stopped_on)
+    except OSError as exc:
+        raise StoreError(f"cannot read {exc.filename or run}: {exc.strerror}") from None
 
 
 def block_rows(index: Index) -> int:

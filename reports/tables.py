@@ -91,8 +91,8 @@ def outcome(summary: Summary) -> list[Fact]:
     requests, attempts, tokens = summary.requests, summary.attempts, summary.tokens
     connections = summary.connections
     out = [("answered", _with(requests.ok, requests.finish_reasons))]
-    failed = _with(requests.error, requests.error_kinds)
-    out.append(("failed", f"{failed}  ({share(requests.errors_share)})" if requests.error else failed))
+    part = f"  ({share(requests.errors_share)})" if requests.error else ""
+    out.append(("failed", f"{requests.error:,}{part}  {counts(requests.error_kinds)}".rstrip()))
     if requests.cancelled:
         out.append(("cancelled", _with(requests.cancelled, requests.cancelled_by)))
     if requests.unsent:

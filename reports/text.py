@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+from reports.cells import TIE
 from reports.notes import next_steps, notes, verdict
 from reports.summary import Summary
 from reports.tables import (
@@ -34,7 +35,7 @@ def _facts(facts: list[Fact]) -> list[str]:
             break_on_hyphens=False,
             break_long_words=False,
         ) or [f"  {label}"]
-    return out
+    return [line.replace(TIE, " ") for line in out]
 
 
 def _grid(table: Table, *, text_columns: int = 1, first: int = 0) -> list[str]:

@@ -29,6 +29,8 @@ class Sink(Protocol):
     """Where lines go (`runner/journal.py`)."""
 
     def append(self, line: bytes) -> asyncio.Future[bool]: ...  # noqa: D102
+    @property
+    def room_needed(self) -> int: ...  # noqa: D102
     def give_up(self) -> None: ...  # noqa: D102
 
 
@@ -144,8 +146,9 @@ class Engine:
         if full and self._room.is_set() and not self.stopping:
             self._room.clear()
             self._tell(
-                "the disk is full: nothing new is sent, finished answers wait in memory. "
-                f"Make room, or the run ends (resumable) {DISK_WAIT_S:g} s after its last stream."
+                "the disk is full: nothing new is sent, what is in flight is kept. Make room "
+                f"({max(self._journal.room_needed >> 20, 1)} MB), or the run ends, resumable, "
+                f"{DISK_WAIT_S:g} s after its last stream."
             )
         elif not full and not self._room.is_set():
             self._room.set()

@@ -19,6 +19,7 @@ from queue import SimpleQueue
 
 import msgspec
 
+from runner.reserve import Reserve
 from runner.store import StoreError
 
 if sys.platform != "win32":
@@ -139,6 +140,9 @@ class Journal:
     Args:
         path: the file; made where there is none.
         write: `os.write`, or a stand-in for tests.
+
+    A full disk takes what is in flight all the same, out of a reserve set aside before (`runner/reserve.py`).
+    It counts as full until that reserve can be set aside again.
     """
 
     def __init__(
@@ -161,11 +165,13 @@ class Journal:
         self.failure: OSError | None = None
         self._on_full: Callable[[bool], None] = lambda _: None
         self._write = write
+        self._reserve = Reserve(path.with_name(f".{path.name}.reserve"))
         self._queue: SimpleQueue[tuple[bytes, asyncio.Future[bool]] | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._give_up = threading.Event()
         self._wake_sync = threading.Event()
         self._closing = False
+        self._stuck = False  # a line is waiting for room
         self._threads: list[threading.Thread] = []
 
     def start(self, on_full: Callable[[bool], None] = lambda _: None) -> None:
@@ -176,6 +182,7 @@ class Journal:
         """
         self._on_full = on_full
         self._loop = asyncio.get_running_loop()
+        self._reserve.take()
         for target in (self._write_lines, self._sync_lines):
             thread = threading.Thread(target=target, name=target.__name__, daemon=True)
             thread.start()
@@ -187,6 +194,11 @@ class Journal:
         done: asyncio.Future[bool] = self._loop.create_future()
         self._queue.put((line, done))
         return done
+
+    @property
+    def room_needed(self) -> int:
+        """Bytes that have to be free before a full disk counts as having room again."""
+        return self._reserve.needed
 
     def give_up(self) -> None:
         """Stop waiting for room: lines that cannot be written are answered with `False`."""
@@ -201,6 +213,7 @@ class Journal:
             self._wake_sync.set()
             self._threads[1].join()
             self._threads.clear()
+        self._reserve.release()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -237,10 +250,13 @@ class Journal:
             if failure is None:
                 self._size += len(line)
                 self.written_lines += 1
-                self._report_full(False)
+                self._stuck = False
                 return True
             self.failure = failure
+            self._stuck = True
             self._report_full(True)
+            if self._reserve.release():
+                continue
             if self._give_up.wait(RETRY_S):
                 return False
 
@@ -284,5 +300,7 @@ class Journal:
                     self.failure = exc
                 else:
                     self.synced_lines, self.synced_bytes = lines, size
+            if self.full and not closing and not self._stuck and self._reserve.take():
+                self._report_full(False)
             if closing:
                 return

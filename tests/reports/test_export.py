@@ -89,7 +89,8 @@ def test_jsonl(run: Path) -> None:
 
 def test_csv(run: Path) -> None:
     result = export_dataset(run, run / "out.csv")
-    rows = list(csv.DictReader(io.StringIO((run / "out.csv").read_text(encoding="utf-8"), newline="")))
+    text = (run / "out.csv").read_bytes().decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert (result.to, len(rows)) == ("csv", 2)
     assert rows[1]["answer"] == ODD
     assert rows[1]["nested"] == '{"a":[1,null]}'
@@ -107,7 +108,7 @@ def test_parquet(run: Path) -> None:
     assert [list(value) for value in frame["list"]] == [[], ["p", ODD]]
     assert json.loads(frame["nested"][1]) == {"a": [1, None]}
     assert frame["answer"].tolist() == ["so be it", ODD]
-    assert (frame["completion_tokens"].dtype, frame["ttft_ms"].dtype) == (np.int64, np.float64)
+    assert [str(frame[name].dtype) for name in ("completion_tokens", "ttft_ms")] == ["int64", "float64"]
     about = json.loads(pq.read_schema(saved(result)).metadata[b"streamgauge"])
     assert about == {"json_columns": ["mixed", "nested", "tool_calls"], "renamed": {}}
 
@@ -145,7 +146,7 @@ def test_answer_columns_give_way_to_the_callers(write: Any, record: Any) -> None
     # The same names in every row, also where the caller has no such column.
     assert second["streamgauge_answer"] == "so be it"
     assert "answer" not in second
-    assert pd.read_parquet(run / "dataset.parquet")["answer"].tolist() == ["mine", None]
+    assert pd.read_parquet(run / "dataset.parquet")["answer"].fillna("-").tolist() == ["mine", "-"]
 
 
 def test_the_callers_numbers_are_not_touched(write: Any, record: Any) -> None:
@@ -210,6 +211,15 @@ def test_only_the_current_prompt_file(run: Path) -> None:
     (run / CURRENT).write_bytes(b"torn")
     with pytest.raises(StoreError, match="cut short"):
         export_dataset(run)
+
+
+def test_a_carriage_return_alone_does_not_break_a_row(write: Any, record: Any) -> None:
+    run = write([record(0, text="a\rb"), record(1, text="c\nd")])
+    text = saved(export_dataset(run, to="csv")).read_bytes().decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["answer"] for row in rows] == ["a\rb", "c\nd"]
+    assert text.endswith("\n")
+    assert not text.endswith("\r\n")
 
 
 def test_one_row_an_id(write: Any, record: Any, failed: Any) -> None:
@@ -320,6 +330,13 @@ def test_no_export_replaces_a_part_of_a_run(run: Path, name: str) -> None:
     link.symlink_to(run / name)
     with pytest.raises(StoreError, match="belongs to a run"):
         export_dataset(run, link)
+
+
+def test_a_journal_that_cannot_be_read(run: Path) -> None:
+    (run / "records.jsonl").unlink()
+    (run / "records.jsonl").mkdir()
+    with pytest.raises(StoreError, match=r"cannot read .*records.jsonl: Is a directory"):
+        export_dataset(run)
 
 
 def test_formats() -> None:
