@@ -250,7 +250,8 @@ class Journal:
             if failure is None:
                 self._size += len(line)
                 self.written_lines += 1
-                self._stuck = False
+                if self._stuck:
+                    self._stuck, self.failure = False, None
                 return True
             self.failure = failure
             self._stuck = True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,25 +16,28 @@ if TYPE_CHECKING:
     from scenarios.prompts import Plan
 
 
-def spool(path: Path, given: dict[str, Any]) -> Path:
-    """Standard input as a file: it is read twice, and again by whoever resumes."""
-    import tempfile
-
+def spool(path: Path, input_format: str | None, *, dry_run: bool) -> tuple[Path, str]:
+    """Standard input as a file beside the run directory (it is read twice), and its format."""
     from scenarios.source import sniff
 
     stream = sys.stdin.buffer
-    head = stream.peek(1 << 16) if hasattr(stream, "peek") else b""
-    suffix = given["input_format"] or sniff(head)
-    given["input_format"] = suffix
-    if given["dry_run"]:
-        place = Path(tempfile.mkdtemp(prefix="streamgauge-"))
-    else:
-        place = path
-        place.mkdir(parents=True, exist_ok=True)
-    file = place / f".stdin.{suffix}"
-    with file.open("wb") as out:
+    chosen = input_format or sniff(stream.peek(1 << 16) if isinstance(stream, io.BufferedReader) else b"")
+    place = Path(tempfile.gettempdir()) if dry_run else path.absolute().parent
+    place.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".streamgauge-stdin-", suffix=f".{chosen}", dir=place)
+    with os.fdopen(handle, "wb") as out:
         shutil.copyfileobj(stream, out)
-    return file
+    return Path(name), chosen
+
+
+def keep_spooled(plan: Plan, path: Path) -> Plan:
+    """Move what standard input gave into the run directory, now that it is ours."""
+    import msgspec
+
+    source = plan.source
+    kept = path / f"stdin.{source.format}"
+    Path(source.path).replace(kept)
+    return msgspec.structs.replace(plan, source=msgspec.structs.replace(source, path=str(kept)))
 
 
 def bad_rows(plan: Plan) -> str:

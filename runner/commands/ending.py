@@ -37,6 +37,12 @@ def finish(
             "and will be asked again",
             err=True,
         )
+    broken = opened.journal.failure
+    if broken is not None and not opened.journal.full:
+        click.echo(
+            f"streamgauge: the journal could not be made safe on the disk: {broken.strerror}", err=True
+        )
+        return 1
     again = "Run the same command again to go on."
     messages = {
         "interrupted": f"interrupted. {again}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.commands.check_prompts import bad_rows, show_plan, spool
+from runner.commands.check_prompts import bad_rows, keep_spooled, show_plan, spool
 from runner.commands.ending import finish
 from runner.commands.options import OPENAI, Duration, Param, read_key, stop, target_options
 
@@ -120,8 +120,9 @@ def command(prompts: str, **given: Any) -> None:
     from runner.target import Redactor, TargetError, make_target, secrets_of
     from scenarios.source import PromptError
 
+    spooled: Path | None = None
     try:
-        path, dataset = place_for(prompts, given["output"])
+        path, dataset = (Path(), None) if given["dry_run"] else place_for(prompts, given["output"])
         key = read_key(given["api_key"], given["api_key_env"], given["api_key_file"])
         base_url = OPENAI if given["base_url"] is None else given["base_url"]
         headers = dict(given["headers"])
@@ -129,15 +130,22 @@ def command(prompts: str, **given: Any) -> None:
         redact = Redactor(secrets_of(target, base_url, key, headers))
         settings = _settings(given)
         _check_descriptors(settings.concurrency)
-        plan = _plan(prompts, path, given)
+        if prompts == "-":
+            spooled, given["input_format"] = spool(path, given["input_format"], dry_run=given["dry_run"])
+        plan = _plan(spooled or prompts, given)
         if given["dry_run"]:
             show_plan(plan)
             return
         opened = _open(path, plan, target, prompts, given, settings)
+        if spooled is not None:
+            plan = keep_spooled(plan, opened.path)
     except (StoreError, PromptError, TargetError) as exc:
         stop(str(exc), 2)
     except OSError as exc:
         stop(f"cannot write the run directory: {exc.strerror} ({exc.filename})", 1)
+    finally:
+        if spooled is not None:
+            spooled.unlink(missing_ok=True)
     _announce(opened, plan)
     sys.exit(_run(opened, plan, target, redact, settings, dataset))
 
@@ -189,7 +197,7 @@ def _check_descriptors(concurrency: int) -> None:
     )
 
 
-def _plan(prompts: str, path: Path, given: dict[str, Any]) -> Plan:
+def _plan(prompts: str | Path, given: dict[str, Any]) -> Plan:
     from scenarios.bodies import Settings as Bodies
     from scenarios.prompts import scan
     from scenarios.source import open_source
@@ -205,8 +213,7 @@ def _plan(prompts: str, path: Path, given: dict[str, Any]) -> Plan:
         template=template,
         samples=given["samples"],
     )
-    file = spool(path, given) if prompts == "-" else None
-    source = open_source(file or prompts, given["input_format"])
+    source = open_source(prompts, given["input_format"])
     plan = scan(
         source, bodies, skip_bad_rows=given["skip_bad_rows"] or given["dry_run"], limit=given["limit"]
     )
