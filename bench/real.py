@@ -32,8 +32,14 @@ SLOT_TOKENS = 2048  # context of one slot
 LONG_TOKENS = 1500  # what the stream that is closed half-way asks for: many seconds of work
 SHOWN = 5
 
-INSTALL_S, START_S, JOB_S, EXPORT_S, STREAM_S, LAST_S = 900, 60, 240, 60, 60, 30  # bounds of the steps
-IDLE_S = 2.0  # a closed stream must have left its slot within this
+# No step takes longer than this, in seconds.
+INSTALL_S = 900
+START_S = 60
+JOB_S = 240
+EXPORT_S = 60
+STREAM_S = 60  # until the long stream has begun
+LAST_S = 30  # until a cancelled command is gone
+IDLE_S = 2.0  # until a closed stream has left its slot
 
 
 class CheckError(Exception):
@@ -190,14 +196,13 @@ def job(address: str) -> None:
     code = streamgauge(["run", PROMPTS, *where, "-c", "8", "--max-tokens", "24", "-o", out, "--fresh"], JOB_S)
     if code != 0:
         raise CheckError(f"streamgauge run ended with code {code}; the records are in {out}/records.jsonl")
-    dataset = out / "dataset.jsonl"
-    code = streamgauge(["export", out, "--to", "jsonl", "-o", dataset], EXPORT_S)
+    code = streamgauge(["export", out, "--to", "jsonl"], EXPORT_S)
     if code != 0:
         raise CheckError(f"streamgauge export ended with code {code}")
     prompts = len(lines(ROOT / PROMPTS))
     records = lines(ROOT / out / "records.jsonl")
     wrong = problems(records, prompts)
-    rows = lines(ROOT / dataset)
+    rows = lines(ROOT / out / "dataset.jsonl")
     if len(rows) != prompts:
         wrong.append(f"the dataset has {len(rows)} rows, not {prompts}")
     made = read_server(address).predicted - before.predicted
@@ -362,12 +367,12 @@ def findings(records: list[dict[str, Any]], made: int) -> list[str]:
     stale, retried = count_attempts(records)
     fewer = sum(len(record["chunk_us"]) < record["usage"]["completion_tokens"] for record in records)
     tokens = completion_tokens(records)
+    bare = f"(in {fewer} answers the last one bore no text)" if fewer else ""
+    why = "their kept connection died before a byte came: this server closes it without saying so"
     return [
         f"answered  all {len(records)}, each once, with usage, token times and the server's own timings",
-        f"tokens    {tokens} in the records, {made} by the server's own counter "
-        f"(in {fewer} answers the last one bore no text)",
-        f"resent    {stale} at once: their reused connection died before a byte came, because this server "
-        "closes without saying so",
+        f"tokens    {tokens} in the records, {made} by the server's own counter {bare}",
+        f"resent    {stale} at once, on a new connection; {why}" if stale else "resent    0",
         f"retried   {retried} for any other reason",
     ]
 
@@ -445,6 +450,8 @@ def main() -> NoReturn:
         serve()
         sys.exit(0)
     started = time.monotonic()
+    # `kill` is to end the child processes too: by way of the `finally`s.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         PLACE.mkdir(exist_ok=True)
         with serving(install()) as address:

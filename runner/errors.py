@@ -89,7 +89,7 @@ def kind_of_payload(error: object, status: int | None = None) -> ErrorKind:
     if ErrorKind.QUOTA in known:
         return ErrorKind.QUOTA
     for word in words:
-        if word.isdigit() and 300 <= int(word) < 600:
+        if len(word) == 3 and word.isascii() and word.isdigit() and 300 <= int(word) < 600:
             return kind_of_status(int(word))
     return known[0] if known else ErrorKind.STREAM_ERROR
 
@@ -105,6 +105,8 @@ def _words(error: object) -> list[str]:
 
 def error_object(payload: object) -> object | None:
     """The error inside a decoded body or chunk, in any shape servers use; `None` where it is no error."""
+    if isinstance(payload, list) and len(payload) == 1:
+        payload = payload[0]  # Google's
     if not isinstance(payload, dict):
         return None
     error = payload.get("error")

@@ -74,9 +74,9 @@ class Breaker:
         if error is None:
             self.proven = True
             self.in_a_row = self._refused = 0
-            return False
+            return self.tripped is not None
         if self.proven and error.kind is ErrorKind.BAD_REQUEST:
-            return False
+            return self.tripped is not None
         self.in_a_row += 1
         self._refused = self._refused + 1 if error.kind in {ErrorKind.AUTH, ErrorKind.QUOTA} else 0
         if self._is_over(error) and self.tripped is None:

@@ -77,6 +77,7 @@ class Progress:
             self.show(snapshot)
             self._bar.close()
         else:
+            self._recent = deque([(self._started, 0, 0), (time.monotonic(), snapshot.done, snapshot.tokens)])
             self.say(self._line(snapshot))
 
     def _speed(self) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 
@@ -38,35 +38,40 @@ def make_target(base_url: str, api_key: str | None, headers: Mapping[str, str] |
     Raises:
         TargetError: the URL is no http(s) URL, or holds a login beside a key.
     """
-    parts = urlsplit(base_url.strip())
+    problem = f"--base-url {redacted_url(base_url)!r} is not a URL like http://127.0.0.1:8000/v1"
     try:
-        port = parts.port
+        parts = urlsplit(base_url.strip())
+        _ = parts.port
     except ValueError:
-        port = -1
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1:
-        raise TargetError(f"--base-url {redacted_url(base_url)!r} is not a URL like http://127.0.0.1:8000/v1")
-    path = parts.path.rstrip("/")
+        raise TargetError(problem) from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise TargetError(problem)
+    path = parts.path.rstrip("/") or "/v1"
     for suffix in PATHS.values():
         path = path.removesuffix(suffix)
-    if not path:
-        path = "/v1"
     sent = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
     sent["User-Agent"] = "streamgauge"
     if parts.username is not None:
         if api_key is not None:
             raise TargetError("--base-url holds a user name and an API key is given as well: leave one out")
-        login = f"{parts.username}:{parts.password or ''}".encode()
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
         sent["Authorization"] = "Basic " + base64.b64encode(login).decode()
     if api_key is not None:
         sent["Authorization"] = f"Bearer {api_key}"
-    sent.update(headers or {})
+    for name, value in (headers or {}).items():
+        # Names differ in case only on paper: the user's own replaces ours, and is not sent beside it.
+        sent = {ours: kept for ours, kept in sent.items() if ours.lower() != name.lower()}
+        sent[name] = value
     netloc = parts.netloc.rpartition("@")[2]
     return Target(urlunsplit((parts.scheme, netloc, path, parts.query, "")), sent)
 
 
 def redacted_url(url: str) -> str:
-    """The URL without its login."""
-    parts = urlsplit(url)
+    """The URL without its login; what cannot be read as one is not shown at all."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "[unreadable]"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
@@ -88,9 +93,10 @@ class Redactor:
 
 def secrets_of(target: Target, base_url: str, api_key: str | None, headers: Mapping[str, str]) -> list[str]:
     """Everything that must never be written: key, header values, the URL's login and what is made of them."""
-    found = [api_key or "", *headers.values()]
-    parts = urlsplit(base_url)
-    found += [parts.password or "", parts.netloc.rpartition("@")[0]]
-    authorization = target.headers.get("Authorization", "")
-    found += [authorization, authorization.rpartition(" ")[2]]
+    login = urlsplit(base_url.strip()).netloc.rpartition("@")[0]
+    user, _, password = login.partition(":")
+    # Where there is no password the name is the key.
+    logins = [login, password or user]
+    values = [api_key or "", *headers.values(), target.headers.get("Authorization", "")]
+    found = [*values, *(value.rpartition(" ")[2] for value in values), *logins, *map(unquote, logins)]
     return [text for text in found if text]

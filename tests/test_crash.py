@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,9 +188,7 @@ def test_killed_at_random_moments(
     )
 
 
-def test_power_loss(
-    tmp_path: Path, mock_process: Callable[..., Mock], spawn: Spawn, until: Until
-) -> None:
+def test_power_loss(tmp_path: Path, mock_process: Callable[..., Mock], spawn: Spawn, until: Until) -> None:
     """What was not fsynced may be gone, cut anywhere, and padded; what was acknowledged is still there."""
     rng = random.Random(4)
     mock = mock_process("--ttft", "30", "--itl", "2", "--echo")
@@ -307,7 +305,45 @@ def limited(size: int, disk_wait_s: float) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def test_full_disk(tmp_path: Path, mock_process: Callable[..., Mock], spawn: Spawn) -> None:
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a file system")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_full_disk(tmp_path: Path, small_disk: Path, mock_process: Callable[..., Mock], spawn: Spawn) -> None:
+    """A real one. What was in flight is kept, out of the reserve: nothing is paid for twice."""
+    mock = mock_process("--ttft", "5", "--itl", "1", "--echo")
+    file, run = tmp_path / "prompts.jsonl", small_disk / "run"
+    prompts = write_prompts(file, 300)
+    (small_disk / "filler").write_bytes(bytes(7_700_000))
+    arguments = ["run", file, "--base-url", mock.base_url, "--model", "mock", "-c", 8, "-o", run]
+    wait = "import runner.engine; runner.engine.DISK_WAIT_S = 0.3; from runner.cli import main; main()"
+    child = spawn(*arguments, command=[sys.executable, "-c", wait])
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 75, err
+    assert "the disk is full: nothing new is sent" in err
+    assert "found no room" not in err
+    first = records(run / "records.jsonl")
+    assert 8 <= len(first) < 300
+    assert mock.completions == len(first)
+
+    (small_disk / "filler").unlink()
+    child = spawn(*arguments)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert mock.completions == 300
+    assert sorted(record["index"] for record in records(run / "records.jsonl")) == list(range(300))
+    assert [row["answer"] for row in exported(spawn, run)] == prompts
+
+
+def test_no_file_may_grow(tmp_path: Path, mock_process: Callable[..., Mock], spawn: Spawn) -> None:
     mock = mock_process("--ttft", "5", "--itl", "1", "--echo")
     file, run = tmp_path / "prompts.jsonl", tmp_path / "run"
     prompts = write_prompts(file, 80)
@@ -336,7 +372,7 @@ def test_full_disk(tmp_path: Path, mock_process: Callable[..., Mock], spawn: Spa
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux changes the limits of another process")
-def test_disk_with_room_again(tmp_path: Path, mock_process: Callable[..., Mock], spawn: Spawn) -> None:
+def test_a_file_may_grow_again(tmp_path: Path, mock_process: Callable[..., Mock], spawn: Spawn) -> None:
     """Finished answers wait in memory: none is asked for again, and the run goes on by itself."""
     import resource
 

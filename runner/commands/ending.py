@@ -23,7 +23,7 @@ def finish(
     from reports.text import render
 
     path, session = opened.path, opened.session
-    click.echo(render([summarize(path)]))
+    click.echo(render([summarize(path)]), nl=False)
     failed = _failed(opened, plan)
     complete = session.ended_by == "finished"
     if dataset is not None and complete:
@@ -83,12 +83,12 @@ def _failed(opened: Opened, plan: Plan) -> int:
 
 def _write_dataset(path: Path, dataset: Path) -> None:
     from reports.export import export_dataset
+    from runner.commands.export import describe
+    from runner.store import StoreError
 
     try:
-        export_dataset(path, dataset, dataset.suffix.lstrip("."))
-    except OSError as exc:
-        stop(
-            f"the dataset could not be written to {dataset}: {exc.strerror}. The answers are safe in {path}",
-            1,
-        )
-    click.echo(f"dataset: {dataset}")
+        result = export_dataset(path, dataset)
+    except StoreError as exc:
+        stop(f"the dataset was not written: {exc} The answers are safe in {path}", 1)
+    for line in describe(result):
+        click.echo(line, err=True)

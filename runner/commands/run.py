@@ -141,8 +141,11 @@ def command(prompts: str, **given: Any) -> None:
             plan = keep_spooled(plan, opened.path)
     except (StoreError, PromptError, TargetError) as exc:
         stop(str(exc), 2)
+    except BrokenPipeError:
+        raise
     except OSError as exc:
-        stop(f"cannot write the run directory: {exc.strerror} ({exc.filename})", 1)
+        where = f" ({exc.filename})" if exc.filename else ""
+        stop(f"cannot write the run directory: {exc.strerror}{where}", 1)
     finally:
         if spooled is not None:
             spooled.unlink(missing_ok=True)
