@@ -1,7 +1,7 @@
 """What one would write with the openai SDK: the thing `make bench` measures Streamgauge against.
 
-`python openai_script.py PROMPTS URL OUT CONCURRENCY MAX_TOKENS` asks for every prompt of a JSONL file, streamed,
-so many at once, and writes a line an answer. It keeps the time of the first token, and of no other.
+`python openai_script.py PROMPTS URL OUT CONCURRENCY MAX_TOKENS` asks for every prompt of a JSONL file,
+streamed, so many at once, and writes a line an answer. It keeps the time of the first token, and of no other.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Reading(NamedTuple):
 # -- the server
 
 
-def serve() -> None:
+def serve() -> NoReturn:
     """The child process: serve the model on a free loopback port until standard input closes."""
     import importlib.util
 
@@ -81,6 +81,7 @@ def serve() -> None:
     server = xllamacpp.Server(params)
     print(f"ready {server.listening_address}", flush=True)
     sys.stdin.read()  # whoever started this closes it by ending, however it ends
+    os._exit(0)  # an orderly end would wait for streams that nobody reads any more
 
 
 @contextmanager
@@ -101,6 +102,7 @@ def serving(python: Path) -> Iterator[str]:
         say(f"llama.cpp serves {MODEL} at {address} (process {child.pid}, {SLOTS} slots, one thread)")
         yield address
     finally:
+        died = child.poll()
         assert child.stdin is not None
         child.stdin.close()
         try:
@@ -108,7 +110,10 @@ def serving(python: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait(10)
-        say(f"the server (process {child.pid}) is stopped")
+        if died is None:
+            say(f"the server (process {child.pid}) is stopped")
+        else:
+            say(f"the server (process {child.pid}) had ended by itself, with code {died}: .real/server.log")
 
 
 def _address(child: subprocess.Popen[bytes], log: Path) -> str:
@@ -128,7 +133,7 @@ def _address(child: subprocess.Popen[bytes], log: Path) -> str:
 def _healthy(address: str) -> bool:
     try:
         get(address, "/health")
-    except (OSError, http.client.HTTPException, CheckError):
+    except CheckError:
         return False
     return True
 
@@ -140,6 +145,8 @@ def get(address: str, path: str) -> str:
         connection.request("GET", path, headers={"Connection": "close"})
         response = connection.getresponse()
         body = response.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as exc:
+        raise CheckError(f"the model server does not answer {path} ({type(exc).__name__})") from None
     finally:
         connection.close()
     if response.status != 200:
@@ -367,7 +374,7 @@ def findings(records: list[dict[str, Any]], made: int) -> list[str]:
     stale, retried = count_attempts(records)
     fewer = sum(len(record["chunk_us"]) < record["usage"]["completion_tokens"] for record in records)
     tokens = completion_tokens(records)
-    bare = f"(in {fewer} answers the last one bore no text)" if fewer else ""
+    bare = f"(in {fewer} answers some bore no text: the end, or a part of a character)" if fewer else ""
     why = "their kept connection died before a byte came: this server closes it without saying so"
     return [
         f"answered  all {len(records)}, each once, with usage, token times and the server's own timings",
@@ -448,7 +455,6 @@ def main() -> NoReturn:
     """Everything, in order."""
     if sys.argv[1:] == ["serve"]:
         serve()
-        sys.exit(0)
     started = time.monotonic()
     # `kill` is to end the child processes too: by way of the `finally`s.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

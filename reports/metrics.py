@@ -87,7 +87,10 @@ def _count_requests(tally: _Tally, rows: Sequence[Row]) -> None:
     to.ok += status["ok"]
     to.error += status["error"]
     to.cancelled += status["cancelled"]
-    _bump(to.error_kinds, (row.error.kind for row in rows if row.status == "error" and row.error))
+    errors = [row.error for row in rows if row.status == "error" and row.error]
+    _bump(to.error_kinds, (error.kind for error in errors))
+    for error in errors:
+        to.error_examples.setdefault(error.kind, error.message)
     _bump(to.cancelled_by, (row.cancelled_by or "unknown" for row in rows if row.status == "cancelled"))
     _bump(to.finish_reasons, (row.finish_reason or "none" for row in rows if row.status == "ok"))
     to.not_streamed += sum(row.status == "ok" and not row.streamed for row in rows)
@@ -254,6 +257,7 @@ def summarize(run: Path) -> Summary:
         scenario=manifest.scenario,
         prompts=prompts.name if prompts else None,
         prompt_rows=prompts.rows if prompts else None,
+        tls_unchecked=any(s.options.get("verify_tls") is False for s in manifest.sessions),
         requests=tally.requests,
         attempts=tally.attempts,
         connections=tally.connections,

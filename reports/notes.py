@@ -109,7 +109,10 @@ def _journal_notes(summary: Summary) -> list[str]:
 
 def notes(summary: Summary) -> list[str]:
     """Warnings, each a sentence or two."""
-    out = _stream_notes(summary) + _token_notes(summary) + _journal_notes(summary)
+    out = [f"{kind}, for example: {text}" for kind, text in summary.requests.error_examples.items()]
+    out += _stream_notes(summary) + _token_notes(summary) + _journal_notes(summary)
+    if summary.tls_unchecked:
+        out.append("the server's certificate was not checked (--insecure): anyone in between could answer.")
     open_ends = [session.number for session in summary.sessions if session.wall_to_last_record]
     if open_ends and summary.journal.ids:
         names = ", ".join(map(str, open_ends))

@@ -26,6 +26,7 @@ class RowError(Struct, gc=False):
     """What a report needs of `runner.record.Error`."""
 
     kind: str
+    message: str = ""
     http_status: int | None = None
     retryable: bool = False
 

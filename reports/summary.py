@@ -49,6 +49,7 @@ class Requests(Struct, kw_only=True):
     again: int = 0  # in the prompt file, in the journal, and sent again by the same command
     failed_for_good: int = 0  # in the prompt file, and sent again only with --retry-failed
     error_kinds: dict[str, int] = {}
+    error_examples: dict[str, str] = {}  # by kind, the message of the first in the journal
     cancelled_by: dict[str, int] = {}
     finish_reasons: dict[str, int] = {}  # of ok ones; "none" where the server gave none
     not_streamed: int = 0  # ok, but sent as a whole: in no latency
@@ -138,6 +139,7 @@ class Summary(Struct, kw_only=True):
     scenario: dict[str, Any]
     prompts: str | None
     prompt_rows: int | None
+    tls_unchecked: bool = False  # a session ran with --insecure
     requests: Requests
     attempts: Attempts
     connections: Connections

@@ -77,14 +77,15 @@ def repair(fd: int, torn: Path) -> int:
     A last line that lacks only its end gets it.
     """
     size = os.fstat(fd).st_size
-    keep = _end_of_good_lines(fd, size)
-    if keep == size:
-        return size
-    tail = _read(fd, keep, size)
-    if not tail.startswith(b"\n") and _is_record(tail):
+    last = _last_newline(fd, size) + 1
+    if last < size and _is_record(_read(fd, last, size)):
         os.pwrite(fd, b"\n", size)
         os.fsync(fd)
         return size + 1
+    keep = _end_of_good_lines(fd, last)
+    if keep == size:
+        return size
+    tail = _read(fd, keep, size)
     if tail.strip(b"\0\n"):
         with contextlib.suppress(OSError), torn.open("ab") as file:
             file.write(tail.strip(b"\0") + b"\n")
@@ -93,25 +94,25 @@ def repair(fd: int, torn: Path) -> int:
     return keep
 
 
-def _end_of_good_lines(fd: int, size: int) -> int:
-    end = size
-    while True:
-        newline = _last_newline(fd, end)
-        if newline < 0:
-            return 0
-        start = _last_newline(fd, newline) + 1
-        if _is_record(_read(fd, start, newline)):
-            return newline + 1
-        end = newline
+def _end_of_good_lines(fd: int, end: int) -> int:
+    """`end`: of the last line, its newline included; 0 where there is none."""
+    while end > 0:
+        start = _last_newline(fd, end - 1) + 1
+        if _is_record(_read(fd, start, end - 1)):
+            return end
+        end = start
+    return 0
 
 
 def _last_newline(fd: int, end: int) -> int:
+    block = 1 << 12  # small at first: a tail of rubbish can be many short lines
     while end > 0:
-        start = max(0, end - _BLOCK)
+        start = max(0, end - block)
         found = _read(fd, start, end).rfind(b"\n")
         if found >= 0:
             return start + found
         end = start
+        block = min(block * 4, _BLOCK)
     return -1
 
 
@@ -172,6 +173,9 @@ class Journal:
         self._wake_sync = threading.Event()
         self._closing = False
         self._stuck = False  # a line is waiting for room
+        self._unsure = (
+            False  # an fsync failed: the kernel forgets those pages, and a later one proves nothing
+        )
         self._threads: list[threading.Thread] = []
 
     def start(self, on_full: Callable[[bool], None] = lambda _: None) -> None:
@@ -298,9 +302,10 @@ class Journal:
                 try:
                     os.fsync(self._fd)
                 except OSError as exc:
-                    self.failure = exc
+                    self.failure, self._unsure = exc, True
                 else:
-                    self.synced_lines, self.synced_bytes = lines, size
+                    if not self._unsure:
+                        self.synced_lines, self.synced_bytes = lines, size
             if self.full and not closing and not self._stuck and self._reserve.take():
                 self._report_full(False)
             if closing:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
@@ -28,7 +30,11 @@ BASE_S = 0.5
 CAP_S = 60.0
 HINT_CAP_S = 600.0  # a server that asks for more than this gets its request back as failed
 
-WaitFor = Literal["retry-after-ms", "retry-after", "backoff", "stale_connection"]
+_ABSURD_S = 7 * 86_400
+_EPOCH_S = 1e9  # a number above this names a time of day (s, or ms), no duration
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+
+WaitFor = Literal["retry-after-ms", "retry-after", "x-ratelimit-reset", "backoff", "stale_connection"]
 
 
 def is_retryable(kind: ErrorKind) -> bool:
@@ -61,24 +67,51 @@ def wait_s(
     """
     hint = _hint(headers, wall_s)
     if hint is None:
-        return rng.random() * min(CAP_S, BASE_S * 2**made), "backoff"
+        return rng.random() * min(CAP_S, BASE_S * 2 ** min(made, 10)), "backoff"
     return hint if hint[0] <= HINT_CAP_S else None
 
 
 def _hint(headers: Mapping[str, str], wall_s: float) -> tuple[float, WaitFor] | None:
-    for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        text = headers.get(name)
-        if text is None:
-            continue
+    # A gateway hands on what its provider asked for under a prefix of its own (LiteLLM).
+    for prefix in ("", "llm_provider-"):
+        milliseconds = headers.get(prefix + "retry-after-ms", "")
+        seconds = _number(milliseconds)
+        if seconds is not None and _is_sane(seconds / 1000):
+            return seconds / 1000, "retry-after-ms"
+        text = headers.get(prefix + "retry-after", "")
         seconds = _number(text)
-        if seconds is not None:
-            seconds *= scale
-        elif name == "retry-after":
+        if seconds is None:
             seconds = _date(text, wall_s)
-        # Absurd or negative hints count as absent.
-        if seconds is not None and 0 <= seconds <= 7 * 86_400:
-            return seconds, "retry-after-ms" if name == "retry-after-ms" else "retry-after"
-    return None
+        if seconds is not None and _is_sane(seconds):
+            return seconds, "retry-after"
+    resets = [_reset(headers.get(f"x-ratelimit-reset-{what}", ""), wall_s) for what in _spent(headers)]
+    waits = [seconds for seconds in resets if seconds is not None and _is_sane(seconds)]
+    return (max(waits), "x-ratelimit-reset") if waits else None
+
+
+def _spent(headers: Mapping[str, str]) -> list[str]:
+    """Which rate limits have nothing left."""
+    limits = ("requests", "tokens", "input-tokens", "output-tokens")
+    return [what for what in limits if _number(headers.get(f"x-ratelimit-remaining-{what}", "")) == 0]
+
+
+def _is_sane(seconds: float) -> bool:
+    """Absurd or negative hints count as absent."""
+    return 0 <= seconds <= _ABSURD_S
+
+
+def _reset(text: str, wall_s: float) -> float | None:
+    """Seconds until a limit is reset: `6m0s`, `120ms`, plain seconds, or a time of day (s or ms)."""
+    number = _number(text)
+    if number is not None:
+        if number < _EPOCH_S:
+            return number
+        return (number / 1000 if number > 1000 * _EPOCH_S else number) - wall_s
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not match[0]:
+        return None
+    scales = (86_400, 3600, 60, 1, 0.001)
+    return sum(float(part) * scale for part, scale in zip(match.groups(), scales, strict=True) if part)
 
 
 def _number(text: str) -> float | None:
@@ -91,6 +124,8 @@ def _number(text: str) -> float | None:
 
 def _date(text: str, wall_s: float) -> float | None:
     try:
-        return parsedate_to_datetime(text.strip()).timestamp() - wall_s
+        date = parsedate_to_datetime(text.strip())
+        # HTTP's dates are GMT, also where a server forgets to say so.
+        return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp() - wall_s
     except (ValueError, TypeError, OverflowError):
         return None

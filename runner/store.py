@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -169,11 +169,16 @@ class _KeyError(msgspec.Struct):
     retryable: bool
 
 
+# What the index has room for: a number beyond it is damage, and its line a bad one.
+_Int32 = Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]
+_Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+
+
 class _Key(msgspec.Struct):
     id: str
-    index: int
-    sample: int
-    session: int
+    index: _Int64
+    sample: _Int32
+    session: _Int32
     status: str
     cancelled_by: str | None = None
     error: _KeyError | None = None
@@ -190,6 +195,12 @@ def _state(key: _Key, stopped_on: dict[int, str]) -> int:
         return AGAIN
     # What opened a circuit breaker (a wrong key, say) proved nothing about the prompt it was noticed on.
     return AGAIN if stopped_on.get(key.session) == key.error.kind else FAILED
+
+
+def _digest(id: str) -> int:  # noqa: A002 (the field's own name)
+    if id.startswith(("-", "+")):
+        raise ValueError(id)
+    return int(id[:16], 16)
 
 
 class Index(msgspec.Struct):
@@ -244,8 +255,8 @@ def build_index(
                 break
             try:
                 key = decode(line)
-                digest = int(key.id[:16], 16)
-            except (msgspec.MsgspecError, ValueError):
+                digest = _digest(key.id)
+            except (msgspec.MsgspecError, ValueError, RecursionError):
                 bad_count += 1
                 if len(bad) < 100:
                     bad.append((path.name, offset))

@@ -72,6 +72,8 @@ def redacted_url(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return "[unreadable]"
+    if not parts.netloc:  # no URL, or a path: a login mistyped into it is none of anybody's business
+        return url.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 

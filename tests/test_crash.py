@@ -133,8 +133,8 @@ def test_killed_at_random_moments(
         if number % 9 == 4:  # at any moment of its start
             time.sleep(rng.uniform(0.02, 0.5))
         else:
-            # So many requests into the session, and then some: whatever the machine's speed, it is mid-run. The
-            # long ones go past several fsyncs and notes of progress.
+            # So many requests into the session, and then some: mid-run, whatever the machine's speed. Some
+            # sessions last for several fsyncs and notes of progress.
             more = rng.randint(100, 140) if number % 5 == 0 else rng.randint(1, 40)
             until(lambda floor=received + more: mock.completions >= floor, child)
             time.sleep(rng.uniform(0, 0.02))
@@ -179,12 +179,12 @@ def test_killed_at_random_moments(
     assert kills == KILLS >= 25
     assert 1 <= len(manifest["sessions"]) <= len(crash.sessions)
     print(
-        f"\ncrash test: {PROMPTS} prompts, {kills} SIGKILLs mid-run and {EARLY_KILLS} during start-up, "
+        f"\ncrash test: {PROMPTS} prompts, {kills} SIGKILLs mid-run and {EARLY_KILLS} during start-up; "
         f"{len(requests)} requests at the mock = {PROMPTS} + {sum(lost)} in flight at the kills "
-        f"({cut} cut, {sum(lost) - cut} answered and not yet written; the mock counted "
-        f"{sum(s.in_flight for s in killed)} in flight), {sum(n > 1 for n in again.values())} prompts sent more "
-        f"than once, at most {max(again.values())} times; {len(found)} lines in the journal, {len(rows)} rows in "
-        f"the export, 0 lost, 0 doubled, 0 glued"
+        f"({cut} cut, {sum(lost) - cut} answered and not yet written; "
+        f"the mock counted {sum(s.in_flight for s in killed)} just before); "
+        f"{sum(n > 1 for n in again.values())} prompts sent again, up to {max(again.values())} times in all; "
+        f"{len(found)} lines in the journal, {len(rows)} rows in the export, 0 lost, 0 doubled, 0 glued"
     )
 
 
@@ -206,7 +206,8 @@ def test_power_loss(tmp_path: Path, mock_process: Callable[..., Mock], spawn: Sp
 
     for number, tail in enumerate([b"", b"\0" * 700, b'{"id": "0', b"\0" * 5000 + b"rubbish\n"]):
         child = spawn(*arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(lambda session=number + 1, size=len(acknowledged): noted(session, size), child)
+        before = len(acknowledged)
+        until(lambda session=number + 1, size=before: noted(session, size), child)
         child.kill()
         child.wait(timeout=60)
         synced = json.loads(progress.read_bytes())["synced_bytes"]
@@ -215,7 +216,7 @@ def test_power_loss(tmp_path: Path, mock_process: Callable[..., Mock], spawn: Sp
         assert acknowledged.endswith(b"\n")
         journal.write_bytes(data[: rng.randint(synced, len(data))] + tail)
     child = spawn(*arguments)
-    out, err = child.communicate(timeout=100)
+    err = child.communicate(timeout=100)[1]
     assert child.returncode == 0, err
     assert "cannot be read" not in err
     assert journal.read_bytes().startswith(acknowledged)
@@ -233,7 +234,7 @@ def test_interrupt_drains(
     child = spawn(*arguments)
     until(lambda: mock.stats()["in_flight"] == 3, child)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    err = child.communicate(timeout=60)[1]
     assert child.returncode == 130
     assert "requests in flight are awaited; once more closes them and keeps what they said" in err
     assert err.endswith("interrupted. Run the same command again to go on.\n")
@@ -244,7 +245,7 @@ def test_interrupt_drains(
     session = json.loads((run / "run.json").read_text())["sessions"][-1]
     assert (session["ended_by"], session["counts"]["ok"]) == ("interrupted", len(found))
     child = spawn(*arguments)
-    out, err = child.communicate(timeout=60)
+    err = child.communicate(timeout=60)[1]
     assert child.returncode == 0
     assert f"resumed: {len(found)} of 12 are answered, {12 - len(found)} to send" in err
     assert sorted(record["index"] for record in records(run / "records.jsonl")) == list(range(12))
@@ -267,7 +268,7 @@ def test_streams_are_cut(
         assert child.stderr is not None
         until(lambda: "once more closes them" in child.stderr.readline(), child)
         child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    err = child.communicate(timeout=60)[1]
     assert child.returncode == (130 if how == "interrupted twice" else 75)
     assert err.rstrip().endswith("Run the same command again to go on.")
     found = records(run / "records.jsonl")
@@ -286,7 +287,7 @@ def test_streams_are_cut(
     mock.stop()
     mended = mock_process("--port", port_of(mock), "--echo")
     child = spawn(*arguments)
-    out, err = child.communicate(timeout=60)
+    err = child.communicate(timeout=60)[1]
     assert child.returncode == 0, err
     assert mended.completions == 9
     assert [row["answer"] for row in exported(spawn, run)] == prompts
@@ -322,11 +323,11 @@ def test_full_disk(tmp_path: Path, small_disk: Path, mock_process: Callable[...,
     mock = mock_process("--ttft", "5", "--itl", "1", "--echo")
     file, run = tmp_path / "prompts.jsonl", small_disk / "run"
     prompts = write_prompts(file, 300)
-    (small_disk / "filler").write_bytes(bytes(7_700_000))
+    (small_disk / "filler").write_bytes(bytes(8_000_000))
     arguments = ["run", file, "--base-url", mock.base_url, "--model", "mock", "-c", 8, "-o", run]
     wait = "import runner.engine; runner.engine.DISK_WAIT_S = 0.3; from runner.cli import main; main()"
     child = spawn(*arguments, command=[sys.executable, "-c", wait])
-    out, err = child.communicate(timeout=60)
+    err = child.communicate(timeout=60)[1]
     assert child.returncode == 75, err
     assert "the disk is full: nothing new is sent" in err
     assert "found no room" not in err
@@ -336,7 +337,7 @@ def test_full_disk(tmp_path: Path, small_disk: Path, mock_process: Callable[...,
 
     (small_disk / "filler").unlink()
     child = spawn(*arguments)
-    out, err = child.communicate(timeout=60)
+    err = child.communicate(timeout=60)[1]
     assert child.returncode == 0, err
     assert mock.completions == 300
     assert sorted(record["index"] for record in records(run / "records.jsonl")) == list(range(300))
@@ -349,7 +350,7 @@ def test_no_file_may_grow(tmp_path: Path, mock_process: Callable[..., Mock], spa
     prompts = write_prompts(file, 80)
     arguments = ["run", file, "--base-url", mock.base_url, "--model", "mock", "-c", 8, "-o", run]
     child = spawn(*arguments, command=limited(40_000, 0.3))
-    out, err = child.communicate(timeout=60)
+    err = child.communicate(timeout=60)[1]
     assert child.returncode == 75, err
     assert "the disk is full: nothing new is sent" in err
     assert f"the disk with {run} is full. Make room. Run the same command again to go on." in err
@@ -363,7 +364,7 @@ def test_no_file_may_grow(tmp_path: Path, mock_process: Callable[..., Mock], spa
 
     before = journal.read_bytes()
     child = spawn(*arguments)
-    out, err = child.communicate(timeout=60)
+    err = child.communicate(timeout=60)[1]
     assert child.returncode == 0, err
     assert journal.read_bytes().startswith(before)
     assert mock.completions == 80 + lost
@@ -387,7 +388,7 @@ def test_a_file_may_grow_again(tmp_path: Path, mock_process: Callable[..., Mock]
     while "the disk is full" not in (line := child.stderr.readline()):
         assert line, "ended without a word"
     resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    out, err = child.communicate(timeout=60)
+    err = child.communicate(timeout=60)[1]
     assert child.returncode == 0, err
     assert "there is room on the disk again: sending goes on" in err
     assert mock.completions == 80
@@ -410,7 +411,7 @@ def test_interrupt_on_a_full_disk(
     for words in ("the disk is full", "once more closes them"):
         until(lambda words=words: words in child.stderr.readline(), child)
         child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
+    err = child.communicate(timeout=60)[1]
     assert child.returncode == 130
     assert "found no room on the disk and will be asked again" in err
     assert len(records(run / "records.jsonl")) >= 1

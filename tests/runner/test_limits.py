@@ -1,0 +1,182 @@
+"""Places of a closed load, and when to stop because nothing works."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic_ns
+
+import pytest
+
+from runner.limits import Breaker, Slots
+from runner.record import Error, ErrorKind
+
+
+async def taken(slots: Slots) -> bool:
+    """Whether a place is free now; takes it."""
+    task = asyncio.create_task(slots.take())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    if task.done():
+        return True
+    task.cancel()
+    await asyncio.wait([task])
+    return False
+
+
+async def test_the_first_goes_alone() -> None:
+    slots = Slots(3)
+    assert [await taken(slots) for _ in range(3)] == [True, False, False]
+
+
+async def test_then_as_many_as_were_asked_for() -> None:
+    slots = Slots(3)
+    slots.open_all()
+    slots.open_all()
+    assert [await taken(slots) for _ in range(5)] == [True, True, True, False, False]
+    slots.release()
+    assert [await taken(slots) for _ in range(2)] == [True, False]
+
+
+async def test_one_place_stays_one() -> None:
+    slots = Slots(1)
+    slots.open_all()
+    assert [await taken(slots) for _ in range(2)] == [True, False]
+
+
+async def test_opening_while_the_first_is_under_way() -> None:
+    slots = Slots(4)
+    await slots.take()
+    slots.open_all()
+    assert [await taken(slots) for _ in range(4)] == [True, True, True, False]
+
+
+async def test_a_place_knows_since_when_it_is_free() -> None:
+    before = monotonic_ns()
+    slots = Slots(2)
+    made = monotonic_ns()
+    assert before <= await slots.take() <= made
+    slots.open_all()
+    opened = monotonic_ns()
+    assert made <= await slots.take() <= opened
+    slots.release()
+    freed = monotonic_ns()
+    await asyncio.sleep(0.01)
+    assert opened <= await slots.take() <= freed
+
+
+async def test_the_place_free_longest_is_taken_first() -> None:
+    slots = Slots(3)
+    slots.open_all()
+    for _ in range(3):
+        await slots.take()
+    slots.release()
+    between = monotonic_ns()
+    slots.release()
+    assert await slots.take() <= between
+    assert await slots.take() >= between
+
+
+async def test_a_waiter_that_gives_up_takes_no_place_with_it() -> None:
+    slots = Slots(2)
+    await slots.take()
+    waiters = [asyncio.create_task(slots.take()) for _ in range(3)]
+    await asyncio.sleep(0)
+    slots.release()
+    waiters[0].cancel()  # at the very moment it is woken
+    await asyncio.wait(waiters[:2], return_when=asyncio.ALL_COMPLETED, timeout=5)
+    assert waiters[0].cancelled() or waiters[0].done()
+    assert waiters[1].done() != (waiters[0].done() and not waiters[0].cancelled())
+    for waiter in waiters:
+        waiter.cancel()
+    await asyncio.wait(waiters)
+
+
+async def test_never_more_than_allowed_at_once() -> None:
+    slots = Slots(5)
+    slots.open_all()
+    now = most = 0
+
+    async def work() -> None:
+        nonlocal now, most
+        await slots.take()
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+        slots.release()
+
+    await asyncio.gather(*[work() for _ in range(100)])
+    assert most == 5
+
+
+# -- the breaker
+
+
+def error(kind: ErrorKind, status: int | None = None) -> Error:
+    return Error(kind, "m", http_status=status)
+
+
+def noted(*errors: Error | None) -> list[bool]:
+    breaker = Breaker()
+    return [breaker.note(e) for e in errors]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        error(ErrorKind.AUTH, 401),
+        error(ErrorKind.QUOTA, 429),
+        error(ErrorKind.REDIRECT, 307),
+        error(ErrorKind.TLS),
+        error(ErrorKind.CONNECT),
+        error(ErrorKind.PROTOCOL),
+        error(ErrorKind.BAD_REQUEST, 404),
+        error(ErrorKind.BAD_REQUEST, 405),
+    ],
+    ids=lambda e: f"{e.kind}-{e.http_status}",
+)
+def test_what_ends_a_run_that_has_had_no_success_at_once(first: Error) -> None:
+    assert noted(first) == [True]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [k for k in ErrorKind if k not in {"auth", "quota", "redirect", "tls", "connect", "protocol"}],
+)
+def test_what_may_be_the_prompts_fault_has_three_tries(kind: ErrorKind) -> None:
+    assert noted(*[error(kind, 400)] * 3) == [False, False, True]
+
+
+def test_a_success_starts_anew() -> None:
+    bad = error(ErrorKind.SERVER_ERROR)
+    assert not any(noted(bad, bad, None, bad, bad, bad, bad))
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.AUTH, ErrorKind.QUOTA])
+def test_later_three_refusals_in_a_row(kind: ErrorKind) -> None:
+    bad = error(kind)
+    assert noted(None, bad, bad, bad) == [False, False, False, True]
+    assert not any(noted(None, bad, bad, None, bad, bad))
+    assert not any(noted(None, bad, bad, error(ErrorKind.TIMEOUT), bad, bad))
+
+
+def test_later_fifty_failures_in_a_row() -> None:
+    results = noted(None, *[error(ErrorKind.CONNECT)] * 50)
+    assert results.index(True) == 50
+
+
+def test_bad_requests_are_about_one_prompt() -> None:
+    assert not any(noted(None, *[error(ErrorKind.BAD_REQUEST, 400)] * 500))
+    assert not any(noted(None, *[error(ErrorKind.BAD_REQUEST, 404)] * 500))
+    other = [error(ErrorKind.TIMEOUT)] * 49
+    assert noted(None, *other, error(ErrorKind.BAD_REQUEST, 400), error(ErrorKind.TIMEOUT))[-2:] == [False, True]
+
+
+def test_once_tripped_it_stays_so_and_keeps_the_first_reason() -> None:
+    breaker = Breaker()
+    first = error(ErrorKind.AUTH, 401)
+    assert breaker.note(first)
+    assert breaker.note(error(ErrorKind.TLS))
+    assert breaker.note(None)
+    assert breaker.note(error(ErrorKind.BAD_REQUEST, 400))
+    assert breaker.tripped is first
