@@ -12,7 +12,7 @@ help:
 	@echo "make check   format, lint, types, then all tests (what CI runs)"
 	@echo "make format  mend format and what lint can mend"
 	@echo "make bench   our speed against a plain openai-SDK script, in one run, as ratios"
-	@echo "make real    the job against a real model server on this machine (downloads 250 MB)"
+	@echo "make real    the job against a real model server on this machine (downloads 127 MB)"
 	@echo "make clean   remove the virtual environment and what was made"
 
 $(READY): pyproject.toml

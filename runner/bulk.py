@@ -174,8 +174,7 @@ class _Job:
         count = self.engine.in_flight
         wait = f" for at most {self._settings.grace_s:g} s" if how == "terminated" else ""
         self._tell(
-            f"stopping: {count} requests in flight are awaited{wait}; "
-            "once more closes them and keeps what they said"
+            f"stopping: waiting{wait} for {count} in flight; once more closes them and keeps what they said"
         )
         self.engine.stop(how)
         if how == "terminated":

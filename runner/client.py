@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -202,10 +203,8 @@ class Client:
     # -- foreign exceptions
 
     def _broken(self, exc: BaseException) -> tuple[ErrorKind, str]:
-        if isinstance(exc, ContentEncodingError):
-            return ErrorKind.BAD_ENCODING, "the response's content encoding cannot be undone"
         if _caused_by_encoding(exc):
-            return ErrorKind.BAD_ENCODING, "the response's content encoding is corrupt"
+            return ErrorKind.BAD_ENCODING, "the response's content encoding cannot be undone"
         if isinstance(exc, HttpProcessingError):
             return ErrorKind.TRUNCATED, f"the response broke HTTP's rules half-way ({type(exc).__name__})"
         return ErrorKind.TRUNCATED, f"the connection broke before the answer ended ({_reason(exc)})"
@@ -235,7 +234,8 @@ class Client:
 def _caused_by_encoding(exc: BaseException) -> bool:
     seen: BaseException | None = exc
     while seen is not None:
-        if "Encoding" in type(seen).__name__ or type(seen).__module__ == "zlib":
+        # By class, not by name: a broken chunked body is a TransferEncodingError.
+        if isinstance(seen, ContentEncodingError | zlib.error):
             return True
         seen = seen.__cause__
     return False
@@ -246,7 +246,7 @@ def _reason(exc: BaseException) -> str:
     number = getattr(exc, "errno", None)
     if isinstance(number, int) and number > 0:
         return os.strerror(number)
-    if isinstance(exc, aiohttp.ServerDisconnectedError):
+    if isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
         return "closed by the server"
     return type(exc).__name__
 

@@ -175,6 +175,8 @@ def link_latest(path: Path) -> None:
     with contextlib.suppress(OSError):
         beside.symlink_to(path.name if inside else path.resolve())
         beside.replace(link)
+    with contextlib.suppress(OSError):
+        beside.unlink()  # still there where a run itself is called `latest`
 
 
 # -- what is there
@@ -183,7 +185,12 @@ def link_latest(path: Path) -> None:
 def _check_place(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise StoreError(f"{path} is a file, not a folder for a run. Choose another place with -o.")
-    if path.is_dir() and not (path / MANIFEST).exists():
+    if (path / MANIFEST).exists():
+        # Before its journal is opened, and mended: a newer version's, or a bench's, is not ours to touch.
+        kind = load_manifest(path).kind
+        if kind != "run":
+            raise StoreError(f"{path} belongs to a `{kind}`. Choose another folder with -o.")
+    elif path.is_dir():
         ours = {JOURNAL, CURRENT, "records.torn"}
         others = [p.name for p in path.iterdir() if p.name not in ours and not p.name.startswith(".")]
         if others:
@@ -210,8 +217,6 @@ def _mismatch(
         return None
     if manifest is None:
         return f"{path} holds answers but no {MANIFEST}. {choices}"
-    if manifest.kind != "run":
-        return f"{path} belongs to a `{manifest.kind}`. Choose another folder with -o."
     old, new = _bound(manifest.scenario), _bound(scenario)
     changed = [name for name in _BOUND if old[name] != new[name]]
     if changed:
@@ -255,6 +260,8 @@ def inside(values: npt.NDArray[np.uint64], among: npt.NDArray[np.uint64]) -> npt
 
 
 def _set_aside(path: Path) -> Path:
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise StoreError(f"cannot set {path} aside: this command runs in it. Start elsewhere, or choose -o.")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     for turn in range(100):
         aside = path.with_name(f"{path.stem}-{stamp}{f'-{turn}' if turn else ''}{path.suffix}")

@@ -119,7 +119,7 @@ def load_manifest(run: Path) -> Manifest:
             )
         return msgspec.json.decode(data, type=Manifest)
     except msgspec.MsgspecError as exc:
-        raise StoreError(f"{path} is not a manifest: {exc}") from None
+        raise StoreError(f"{path} is not a manifest: {exc}. Restore it, or name another folder.") from None
 
 
 def resolve_run(name: str | None, runs: Path = RUNS) -> Path:

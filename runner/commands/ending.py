@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,13 +44,13 @@ def finish(
             f"streamgauge: the journal could not be made safe on the disk: {broken.strerror}", err=True
         )
         return 1
-    again = "Run the same command again to go on."
+    again = f"Run the same command again{', without --fresh,' if '--fresh' in sys.argv else ''} to go on."
     messages = {
         "interrupted": f"interrupted. {again}",
         "terminated": f"stopped by SIGTERM. {again}",
         "disk_full": f"stopped: the disk with {path} is full. Make room. {again}",
         "circuit_breaker": f"stopped, because nothing succeeds: {session.reason}\n"
-        f"{_advice(session.stopped_on)} Then run the same command again to go on.",
+        f"{_advice(session.stopped_on)} {again}",
     }
     if session.ended_by in messages:
         click.echo(f"streamgauge: {messages[session.ended_by]}", err=True)

@@ -278,7 +278,14 @@ def test_what_is_a_token(payload: dict[str, Any], is_content: bool, quick: bool)
 def test_a_whole_completion_has_no_token_times() -> None:
     answer = Answer()
     message = {"role": "assistant", "content": "Hello", "reasoning_content": "hm"}
-    answer.whole({"id": "x", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage(2)}, 9)
+    answer.whole(
+        {
+            "id": "x",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "usage": usage(2),
+        },
+        9,
+    )
     assert not answer.streamed
     assert answer.verdict(broken=False) is None
     assert (answer.first_token_at, answer.first_content_at, answer.last_token_at) == (None, None, None)
@@ -336,7 +343,13 @@ def test_nothing_and_broken_is_truncated_and_not_empty() -> None:
 
 
 def test_nothing_counts_after_an_error() -> None:
-    answer = said(delta("a"), {"error": "boom"}, delta("b", finish="stop"), {"choices": [], "usage": usage(1)}, done=True)
+    answer = said(
+        delta("a"),
+        {"error": "boom"},
+        delta("b", finish="stop"),
+        {"choices": [], "usage": usage(1)},
+        done=True,
+    )
     assert answer.text() == "a"
     assert answer.usage is None
     assert answer.done_at is None

@@ -169,7 +169,10 @@ def test_bad_requests_are_about_one_prompt() -> None:
     assert not any(noted(None, *[error(ErrorKind.BAD_REQUEST, 400)] * 500))
     assert not any(noted(None, *[error(ErrorKind.BAD_REQUEST, 404)] * 500))
     other = [error(ErrorKind.TIMEOUT)] * 49
-    assert noted(None, *other, error(ErrorKind.BAD_REQUEST, 400), error(ErrorKind.TIMEOUT))[-2:] == [False, True]
+    assert noted(None, *other, error(ErrorKind.BAD_REQUEST, 400), error(ErrorKind.TIMEOUT))[-2:] == [
+        False,
+        True,
+    ]
 
 
 def test_once_tripped_it_stays_so_and_keeps_the_first_reason() -> None:

@@ -96,7 +96,10 @@ def test_milliseconds_come_first() -> None:
 def test_a_gateway_that_hands_on_its_providers_hint() -> None:
     assert wait_s({"llm_provider-retry-after": "9"}, 0, Fixed(1.0), NOW) == (9.0, "retry-after")
     assert wait_s({"llm_provider-retry-after-ms": "90"}, 0, Fixed(1.0), NOW) == (0.09, "retry-after-ms")
-    assert wait_s({"llm_provider-retry-after": "9", "retry-after": "2"}, 0, Fixed(1.0), NOW) == (2, "retry-after")
+    assert wait_s({"llm_provider-retry-after": "9", "retry-after": "2"}, 0, Fixed(1.0), NOW) == (
+        2,
+        "retry-after",
+    )
 
 
 def test_a_hint_above_the_cap_ends_the_request() -> None:

@@ -105,7 +105,9 @@ def test_an_empty_read_between_cr_and_lf_changes_nothing() -> None:
     assert feed_all([b"data: a\r", b"", b"\n"], finish=False) == []
 
 
-@pytest.mark.parametrize("value", [b"\xe2\x80\xa8", b"\xe2\x80\xa9", b"\xc2\x85", b"\x0b", b"\x0c", b"\x1c", b"\0"])
+@pytest.mark.parametrize(
+    "value", [b"\xe2\x80\xa8", b"\xe2\x80\xa9", b"\xc2\x85", b"\x0b", b"\x0c", b"\x1c", b"\0"]
+)
 def test_other_separators_are_no_line_ends(value: bytes) -> None:
     assert bare(feed_all([b"data: a" + value + b"b\n\n"])) == [(b"a" + value + b"b", "")]
 
@@ -147,7 +149,10 @@ def test_the_type_ends_with_its_event_and_the_last_wins() -> None:
 
 
 def test_the_type_is_kept_over_reads_for_the_quick_way() -> None:
-    assert bare(feed_all([b"\n", b"event: error\n", b"data: x\n\n", b"data: y\n\n"])) == [(b"x", "error"), (b"y", "")]
+    assert bare(feed_all([b"\n", b"event: error\n", b"data: x\n\n", b"data: y\n\n"])) == [
+        (b"x", "error"),
+        (b"y", ""),
+    ]
 
 
 def test_no_type_a_server_sends_is_taken_for_a_bare_line() -> None:

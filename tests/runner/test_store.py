@@ -106,18 +106,14 @@ def test_the_last_ok_counts_else_the_last(tmp_path: Path) -> None:
 
 
 def test_orders(tmp_path: Path) -> None:
-    write(
-        tmp_path / "records.jsonl",
-        *(
-            {**line(n), "id": key(10 * n + s), "sample": s}
-            for n, s in [(2, 0), (0, 1), (1, 1), (0, 0), (1, 0)]
-        ),
-    )
+    places = [(2, 0), (0, 1), (1, 1), (0, 0), (1, 0)]
+    found = ({**line(n), "id": key(10 * n + s), "sample": s} for n, s in places)
+    write(tmp_path / "records.jsonl", *found)
     journal = [(item.index, item.sample) for item in winners(tmp_path)]
     assert journal == places
     for block in (1, 2, 1000):
-        found = [(item.index, item.sample) for item in winners(tmp_path, order="input", block=block)]
-        assert found == sorted(journal)
+        ordered = [(item.index, item.sample) for item in winners(tmp_path, order="input", block=block)]
+        assert ordered == sorted(places)
     assert [len(b) for b in read_blocks(build_index(tmp_path), Lean, block=2)] == [2, 2, 1]
 
 

@@ -172,7 +172,7 @@ async def test_every_timer_at_its_very_nanosecond(monkeypatch: pytest.MonkeyPatc
         (Timeouts(None, None, None, None, 100), (*some, token, ping), 100, "total"),
         (Timeouts(101, 101, 101, 101, 100), (*some, token), 100, "total"),
         (Timeouts(200, 98, 200, 99, 200), (*some, ping), 100, "first_token"),
-        (Timeouts(1, 1, 98, 97, 200), (*some, token, ping), 102, "token_gap"),
+        (Timeouts(1, 1, 98, 98, 200), (*some, token, ping), 102, "token_gap"),
         (Timeouts(1, 1, 99, 97, 200), (*some, token, ping), 102, "byte_idle"),
     ]
     for timeouts, steps, seconds, timer in cases:
@@ -677,11 +677,19 @@ async def test_nothing_is_armed_when_it_is_over() -> None:
 
 async def test_the_document_and_the_stream_are_told_apart_by_the_first_byte() -> None:
     found = {}
-    for start in (b"{", b" [", b"\n<html", b"\xef\xbb\xbf{", b"data: x\n\n", b": c\n\n", b"event: x\n", b"\xef\xbb\xbfdata: x"):
+    for start in (
+        b"{",
+        b" [",
+        b"\n<html",
+        b"\xef\xbb\xbf{",
+        b"data: x\n\n",
+        b": c\n\n",
+        b"event: x\n",
+        b"\xef\xbb\xbfdata: x",
+    ):
         play = Play()
         play.begin()
         play.body(start)
         found[start] = play.stream.mode
         play.stream.cut(by="user")
     assert [mode for mode in found.values()] == ["document"] * 4 + ["sse"] * 4
-

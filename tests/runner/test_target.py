@@ -46,7 +46,9 @@ def test_what_is_no_url_is_said_so(base: str) -> None:
         make_target(base, None)
 
 
-@pytest.mark.parametrize("base", ["bob:hunter22@h/v1", "http:/bob:hunter22@h", "http://bob:hunter22@[h", "ftp://bob:hunter22@h"])
+@pytest.mark.parametrize(
+    "base", ["bob:hunter22@h/v1", "http:/bob:hunter22@h", "http://bob:hunter22@[h", "ftp://bob:hunter22@h"]
+)
 def test_a_bad_url_does_not_show_its_login(base: str) -> None:
     with pytest.raises(TargetError) as caught:
         make_target(base, None)
@@ -70,7 +72,13 @@ def test_the_users_own_header_replaces_ours_whatever_its_case(name: str) -> None
 
 @pytest.mark.parametrize(
     ("login", "plain"),
-    [("bob:hunter2", "bob:hunter2"), ("bob:p%40ss%3A", "bob:p@ss:"), ("b%C3%A9:x", "bé:x"), ("key", "key:"), ("a:b:c", "a:b:c")],
+    [
+        ("bob:hunter2", "bob:hunter2"),
+        ("bob:p%40ss%3A", "bob:p@ss:"),
+        ("b%C3%A9:x", "bé:x"),
+        ("key", "key:"),
+        ("a:b:c", "a:b:c"),
+    ],
 )
 def test_a_login_in_the_url_becomes_basic_authorization(login: str, plain: str) -> None:
     target = make_target(f"http://{login}@h/v1", None)
@@ -107,7 +115,9 @@ def redactor(base: str, key: str | None = None, headers: dict[str, str] | None =
     return Redactor(secrets_of(make_target(base, key, headers), base, key, headers or {}))
 
 
-@pytest.mark.parametrize("text", ["sk-secret", "Bearer sk-secret", "key sk-secret is bad", "sk-secretsk-secret"])
+@pytest.mark.parametrize(
+    "text", ["sk-secret", "Bearer sk-secret", "key sk-secret is bad", "sk-secretsk-secret"]
+)
 def test_the_key_is_redacted(text: str) -> None:
     assert "sk-secret" not in str(redactor("http://h", "sk-secret")(text))
 
@@ -119,7 +129,9 @@ def test_header_values_are_redacted_with_and_without_their_scheme(text: str) -> 
     assert "hidden value" not in str(redact(text))
 
 
-@pytest.mark.parametrize("shown", ["p%40ssword", "p@ssword", "bob:p%40ssword", base64.b64encode(b"bob:p@ssword").decode()])
+@pytest.mark.parametrize(
+    "shown", ["p%40ssword", "p@ssword", "bob:p%40ssword", base64.b64encode(b"bob:p@ssword").decode()]
+)
 def test_a_login_is_redacted_in_every_form(shown: str) -> None:
     assert shown not in str(redactor("http://bob:p%40ssword@h")(f"<{shown}>"))
 
