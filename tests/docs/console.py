@@ -1,7 +1,7 @@
 """Runs what a page shows: blocks of ```console, their commands on lines that begin with `$ `.
 
-What a page shows below a command is compared with what the command says, line by line: a line of the page has
-to be among the lines that were printed, numbers, times and white space apart. `...` stands for lines left out.
+What a page shows below a command is compared with what the command says: each line of the page has to be
+among the lines that were printed, numbers, times and white space apart. `...` stands for lines left out.
 
 Commands are run by `sh` as they stand, in one folder, one after the other, and have to succeed. Four are not
 taken at their word:

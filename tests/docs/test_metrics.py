@@ -43,7 +43,9 @@ def test_limits() -> None:
 def test_every_number_of_a_summary_is_named() -> None:
     named = set(re.findall(r"`([\w.]+)`", part(PAGE, "summary")))
     for field in msgspec.structs.fields(Summary):
-        inner = field.type if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct) else None
+        inner = (
+            field.type if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct) else None
+        )
         names = [f"{field.name}.{f.name}" for f in msgspec.structs.fields(inner)] if inner else [field.name]
         assert not [name for name in names if name not in named]
 

@@ -21,6 +21,7 @@ from runner.record import (
     Timer,
     UsageSource,
 )
+from runner.retry import WaitFor
 from runner.store import JOURNAL, MANIFEST, PROGRESS, EndedBy, Manifest, PromptFile, Session
 from scenarios.request import Request
 from tests.docs.pages import DOCS, README, code, part, read, table
@@ -51,7 +52,7 @@ def test_every_field_is_documented_and_no_other(page: Path, struct: type[msgspec
         assert absent == ("absent" in row[-1]), f"{row[0]}: left out, or null?"
 
 
-@pytest.mark.parametrize("values", [Status, Phase, CancelledBy, UsageSource, Timer])
+@pytest.mark.parametrize("values", [Status, Phase, CancelledBy, UsageSource, Timer, WaitFor])
 def test_every_value_is_named(values: Any) -> None:
     assert not [value for value in get_args(values) if f"`{value}`" not in read(RECORDS)]
 

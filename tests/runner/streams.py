@@ -163,19 +163,22 @@ CORPUS: dict[str, Case] = {
         tokens=1,
     ),
     "finish reasons that are none": Case(
-        sse(
-            delta("Hel", finish=""), delta("lo", finish="null"), delta(finish="stop"), delta(finish=None)
-        ),
+        sse(delta("Hel", finish=""), delta("lo", finish="null"), delta(finish="stop"), delta(finish=None)),
         tokens=2,
     ),
-    "last finish reason wins": Case(sse(delta("Hello", finish="stop"), delta(finish="tool_calls")), finish="tool_calls"),
+    "last finish reason wins": Case(
+        sse(delta("Hello", finish="stop"), delta(finish="tool_calls")), finish="tool_calls"
+    ),
     "unknown finish reason": Case(sse(delta("Hello", finish="eos_token")), finish="eos_token"),
     "text after the finish": Case(sse(delta("Hel", finish="stop"), delta("lo")), tokens=2),
     "azure filters": Case(
         sse(
             {"id": "", "object": "", "created": 0, "model": "", "choices": [], "prompt_filter_results": [{}]},
             delta(role="assistant", content="Hel"),
-            {**_ID, "choices": [{"index": 0, "delta": None, "finish_reason": None, "content_filter_results": {}}]},
+            {
+                **_ID,
+                "choices": [{"index": 0, "delta": None, "finish_reason": None, "content_filter_results": {}}],
+            },
             delta("lo", finish="stop"),
             {**_ID, "choices": [{"index": 0, "finish_reason": None, "content_filter_offsets": {"a": 1}}]},
             done=True,
@@ -201,7 +204,11 @@ CORPUS: dict[str, Case] = {
         usage=usage(2),
     ),
     "role on every chunk": Case(
-        sse(delta("Hel", role="assistant"), delta("lo", role="assistant"), delta(role="assistant", finish="stop")),
+        sse(
+            delta("Hel", role="assistant"),
+            delta("lo", role="assistant"),
+            delta(role="assistant", finish="stop"),
+        ),
         tokens=2,
     ),
     "role chunk with null content": Case(
@@ -254,7 +261,8 @@ CORPUS: dict[str, Case] = {
         tokens=1,
     ),
     "duplicate keys": Case(
-        b'data: {"choices":[{"delta":{"content":"no","content":"Hello"},"finish_reason":"stop"}]}\n\n', tokens=1
+        b'data: {"choices":[{"delta":{"content":"no","content":"Hello"},"finish_reason":"stop"}]}\n\n',
+        tokens=1,
     ),
     "lone surrogate": Case(
         b'data: {"choices":[{"delta":{"content":"a\\ud800b"},"finish_reason":"stop"}]}\n\n',
@@ -413,14 +421,23 @@ CORPUS: dict[str, Case] = {
     ),
     "two choices in one chunk": Case(
         sse(
-            {"choices": [{"index": 1, "delta": {"content": "b"}}, {"index": 0, "delta": {"content": "Hello"}}]},
+            {
+                "choices": [
+                    {"index": 1, "delta": {"content": "b"}},
+                    {"index": 0, "delta": {"content": "Hello"}},
+                ]
+            },
             {"choices": [{"index": 1, "finish_reason": "stop"}, {"index": 0, "finish_reason": "stop"}]},
         ),
         tokens=1,
     ),
     "completions api": Case(
         sse(
-            {**_ID, "object": "text_completion", "choices": [{"index": 0, "text": "Hel", "finish_reason": None}]},
+            {
+                **_ID,
+                "object": "text_completion",
+                "choices": [{"index": 0, "text": "Hel", "finish_reason": None}],
+            },
             {**_ID, "choices": [{"index": 0, "text": "lo", "logprobs": None, "finish_reason": None}]},
             {**_ID, "choices": [{"index": 0, "text": "", "finish_reason": "length"}]},
             done=True,
@@ -437,7 +454,9 @@ CORPUS: dict[str, Case] = {
     "only comments": Case(b": a\n\n: b\n\n", ErrorKind.EMPTY_STREAM, "", None),
     "only done": Case(sse(done=True), ErrorKind.EMPTY_STREAM, "", None),
     "role, then done": Case(sse(HELLO[0], done=True), ErrorKind.EMPTY_STREAM, "", None),
-    "only usage": Case(sse({"choices": [], "usage": usage(0)}), ErrorKind.EMPTY_STREAM, "", None, usage=usage(0)),
+    "only usage": Case(
+        sse({"choices": [], "usage": usage(0)}), ErrorKind.EMPTY_STREAM, "", None, usage=usage(0)
+    ),
     "cut": Case(sse(*_UNFINISHED), ErrorKind.TRUNCATED, "Hello", None, tokens=2),
     "cut inside an event": Case(
         sse(*_UNFINISHED) + b'data: {"choices":[{"delta"', ErrorKind.TRUNCATED, "Hello", None
@@ -446,7 +465,9 @@ CORPUS: dict[str, Case] = {
     "one choice of two unfinished": Case(
         sse(delta("Hello", finish="stop"), delta("By", index=1)), ErrorKind.TRUNCATED, "Hello"
     ),
-    "abort": Case(sse(*_UNFINISHED, delta(finish="abort"), done=True), ErrorKind.SERVER_ERROR, finish="abort"),
+    "abort": Case(
+        sse(*_UNFINISHED, delta(finish="abort"), done=True), ErrorKind.SERVER_ERROR, finish="abort"
+    ),
     "finish_reason error": Case(sse(delta("Hello", finish="error")), ErrorKind.SERVER_ERROR, finish="error"),
     "insufficient_system_resource": Case(
         sse(delta("Hello", finish="insufficient_system_resource"), done=True),
@@ -468,7 +489,9 @@ CORPUS: dict[str, Case] = {
         None,
     ),
     "error string": Case(sse(*_UNFINISHED, {"error": "boom"}), ErrorKind.STREAM_ERROR, "Hello", None),
-    "error after the finish": Case(sse(*HELLO, {"error": "boom"}, done=True), ErrorKind.STREAM_ERROR, usage=usage(2)),
+    "error after the finish": Case(
+        sse(*HELLO, {"error": "boom"}, done=True), ErrorKind.STREAM_ERROR, usage=usage(2)
+    ),
     "error code as a string": Case(
         sse({"error": {"message": "x", "type": "None", "param": "None", "code": "500"}}),
         ErrorKind.SERVER_ERROR,
@@ -510,7 +533,7 @@ CORPUS: dict[str, Case] = {
         "Hello",
         None,
     ),
-}  # fmt: skip
+}
 
 
 # -- a server whose every byte is the test's

@@ -187,15 +187,33 @@ _JSON = st.recursive(
         st.lists(inner, max_size=3),
         st.dictionaries(
             st.sampled_from(
-                ["choices", "delta", "content", "index", "finish_reason", "usage", "error", "tool_calls",
-                 "function", "arguments", "name", "id", "type", "message", "text", "x_v", "code", "logprobs"]
+                [
+                    "choices",
+                    "delta",
+                    "content",
+                    "index",
+                    "finish_reason",
+                    "usage",
+                    "error",
+                    "tool_calls",
+                    "function",
+                    "arguments",
+                    "name",
+                    "id",
+                    "type",
+                    "message",
+                    "text",
+                    "x_v",
+                    "code",
+                    "logprobs",
+                ]
             ),
             inner,
             max_size=4,
         ),
     ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(st.lists(_JSON, max_size=4))
@@ -235,14 +253,18 @@ def test_stamps_are_those_of_tokens_only() -> None:
         delta(reasoning=""),
         delta(refusal=""),
         delta(tool_calls=[]),
-        delta(tool_calls=[{"index": 0, "id": "a", "type": "function", "function": {"name": "", "arguments": ""}}]),
+        delta(
+            tool_calls=[
+                {"index": 0, "id": "a", "type": "function", "function": {"name": "", "arguments": ""}}
+            ]
+        ),
         delta(tool_calls=[{"index": 0, "function": {"arguments": ""}}]),
         delta(finish="stop"),
         {"choices": [], "usage": usage(3)},
         {"choices": [{"index": 0, "text": ""}]},
     ],
     ids=lambda p: json.dumps(p.get("choices")),
-)  # fmt: skip
+)
 def test_what_is_no_token(payload: dict[str, Any], quick: bool) -> None:
     answer = said(payload, quick=quick)
     assert (answer.first_token_at, answer.first_content_at, answer.last_token_at, answer.token_at) == (
@@ -385,11 +407,19 @@ def test_what_is_no_error(payload: dict[str, Any]) -> None:
 
 def test_logprobs_and_strangers_are_kept_merged() -> None:
     answer = said(
-        {"choices": [{"index": 0, "delta": {"content": "a", "note": "x"}, "logprobs": {"content": [1], "refusal": None}}]},
+        {
+            "choices": [
+                {
+                    "index": 0,
+                    "delta": {"content": "a", "note": "x"},
+                    "logprobs": {"content": [1], "refusal": None},
+                }
+            ]
+        },
         {"choices": [{"index": 0, "delta": {"content": "b", "note": "y"}, "logprobs": {"content": [2, 3]}}]},
         {"choices": [{"index": 0, "delta": {"annotations": [{"u": 1}], "n": 1}, "finish_reason": "stop"}]},
         {"choices": [{"index": 0, "delta": {"annotations": [{"u": 2}], "n": 2}}]},
-    )  # fmt: skip
+    )
     assert answer.extra() == {
         "logprobs": {"content": [1, 2, 3]},
         "note": "xy",

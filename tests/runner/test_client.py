@@ -14,6 +14,7 @@ import pytest
 
 from runner import stream as stream_module
 from runner.client import Outcome
+from runner.sse import Parser
 from runner.stream import LINGER_NS, Stream, Timeouts
 from tests.runner.streams import (
     CORPUS,
@@ -53,7 +54,13 @@ def kind_of(outcome: Outcome) -> str | None:
 def check_order(stream: Stream) -> None:
     """Times stand in the order METRICS.md gives them."""
     answer = stream.answer
-    times = [stream.started_at, stream.sent_at, stream.headers_at, answer.first_token_at, answer.last_token_at]
+    times = [
+        stream.started_at,
+        stream.sent_at,
+        stream.headers_at,
+        answer.first_token_at,
+        answer.last_token_at,
+    ]
     known = [t for t in [*times, stream.ended_at, monotonic_ns()] if t is not None]
     assert known == sorted(known)
     assert answer.token_at == sorted(answer.token_at)
@@ -106,7 +113,7 @@ def _framings() -> dict[str, Script]:
         "chunks of one byte": chunks_of_one,
         "an event a write": an_event_a_write,
         "1xx first": answering(
-            b"HTTP/1.1 102 Processing\r\n\r\n" + b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + chunked(BODY)
+            b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + chunked(BODY)
         ),
         "chunk extensions": answering(chunked_head() + b"%x;a=b\r\n%s\r\n" % (len(BODY), BODY) + END),
         "trailers": answering(chunked_head() + piece(BODY) + b"0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n"),
@@ -118,7 +125,9 @@ def _framings() -> dict[str, Script]:
             chunked_head("text/event-stream; charset=ISO-8859-1") + piece(BODY) + END
         ),
         "lower case and odd spaces": answering(
-            b"HTTP/1.1 200\r\ncontent-type:text/event-stream\r\ntransfer-encoding:   chunked\r\n\r\n" + piece(BODY) + END
+            b"HTTP/1.1 200\r\ncontent-type:text/event-stream\r\ntransfer-encoding:   chunked\r\n\r\n"
+            + piece(BODY)
+            + END
         ),
         "a header of 60 KB": answering(chunked_head(X_Long="x" * 60_000) + piece(BODY) + END),
         "bom and blank lines first": answering(chunked(b"\xef\xbb\xbf\n\n" + BODY)),
@@ -290,7 +299,10 @@ async def test_a_fresh_one_is_a_fresh_one() -> None:
 
 
 async def test_connection_close_is_heeded() -> None:
-    async with serving(answering(chunked(BODY, Connection="close"))) as server, client_of(server.url) as client:
+    async with (
+        serving(answering(chunked(BODY, Connection="close"))) as server,
+        client_of(server.url) as client,
+    ):
         await attempt(client)
         stream, outcome = await attempt(client)
     check_hello(stream, outcome)
@@ -431,7 +443,9 @@ async def test_broken_mid_stream(ending: str, framing: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["close", "reset"])
-@pytest.mark.parametrize("body", [sse(*HELLO), sse(*HELLO[:3], done=True), BODY], ids=["finish", "done", "both"])
+@pytest.mark.parametrize(
+    "body", [sse(*HELLO), sse(*HELLO[:3], done=True), BODY], ids=["finish", "done", "both"]
+)
 async def test_broken_after_the_answer_was_there_is_ok(body: bytes, ending: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -463,7 +477,11 @@ async def broken_chunk(good: bytes, *, later: bool) -> tuple[Stream, Outcome]:
         opened.append(stream)
         stream.on_first_token = arrived.set
 
-    async with serving(script) as server, client_of(server.url, limits(total=5)) as client, asyncio.timeout(30):
+    async with (
+        serving(script) as server,
+        client_of(server.url, limits(total=5)) as client,
+        asyncio.timeout(30),
+    ):
         return await client.attempt("chat", b"{}", open_one)
 
 
@@ -500,9 +518,15 @@ async def test_a_broken_connection_is_not_used_again() -> None:
 
 @pytest.mark.parametrize(
     "response",
-    [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x01\x00\x02\x02\x28", b"220 smtp ready\r\n\r\n", b"HTTP/9.9 hello\r\n\r\n",
-     b"HTTP/1.1 abc OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n"],
-)  # fmt: skip
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x28",
+        b"220 smtp ready\r\n\r\n",
+        b"HTTP/9.9 hello\r\n\r\n",
+        b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
+    ],
+)
 async def test_not_http(response: bytes) -> None:
     _, outcome = await ask(answering(response), limits(first_token=10))
     assert kind_of(outcome) == "protocol"
@@ -636,13 +660,30 @@ async def test_a_completion_cut_short_is_truncated() -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(400, "bad_request"), (401, "auth"), (402, "quota"), (403, "auth"), (404, "bad_request"), (408, "timeout"),
-     (409, "server_error"), (413, "bad_request"), (422, "bad_request"), (429, "rate_limit"), (500, "server_error"),
-     (502, "server_error"), (503, "overloaded"), (504, "server_error"), (524, "server_error"), (529, "overloaded")],
-)  # fmt: skip
+    [
+        (400, "bad_request"),
+        (401, "auth"),
+        (402, "quota"),
+        (403, "auth"),
+        (404, "bad_request"),
+        (408, "timeout"),
+        (409, "server_error"),
+        (413, "bad_request"),
+        (422, "bad_request"),
+        (429, "rate_limit"),
+        (500, "server_error"),
+        (502, "server_error"),
+        (503, "overloaded"),
+        (504, "server_error"),
+        (524, "server_error"),
+        (529, "overloaded"),
+    ],
+)
 async def test_statuses(status: int, kind: str) -> None:
     body = b'{"error": {"message": "the reason", "type": "t"}}'
-    stream, outcome = await ask(answering(sized(body, f"{status} Text", X_Request_Id="req-1", Retry_After="3")))
+    stream, outcome = await ask(
+        answering(sized(body, f"{status} Text", X_Request_Id="req-1", Retry_After="3"))
+    )
     error = outcome.error
     assert error is not None
     assert error.kind == kind
@@ -889,12 +930,14 @@ def _echoes() -> dict[str, bytes]:
 async def test_secrets_a_server_sends_back_are_not_kept(name: str) -> None:
     script = answering(_echoes()[name])
     headers = {"X-Token": "token-of-mine-123"}
-    async with serving(script) as server:
-        async with client_of(server.url, limits(byte_idle=5), headers=headers, keep_headers=("X-Echo",)) as client:
-            stream, outcome = await attempt(client)
-            check_secret(outcome, client.response_of(stream))
-            if name == "kept headers":
-                assert client.response_of(stream)["headers"]["x-request-id"] == "[secret]"
+    async with (
+        serving(script) as server,
+        client_of(server.url, limits(byte_idle=5), headers=headers, keep_headers=("X-Echo",)) as client,
+    ):
+        stream, outcome = await attempt(client)
+        check_secret(outcome, client.response_of(stream))
+        if name == "kept headers":
+            assert client.response_of(stream)["headers"]["x-request-id"] == "[secret]"
 
 
 async def test_a_login_in_the_url_is_sent_and_not_kept() -> None:
@@ -958,7 +1001,7 @@ async def test_one_huge_event() -> None:
 
 
 async def test_an_event_above_the_limit_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module.Parser.__init__, "__defaults__", (100_000,))
+    monkeypatch.setattr(Parser.__init__, "__defaults__", (100_000,))
 
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -972,7 +1015,9 @@ async def test_an_event_above_the_limit_is_too_large(monkeypatch: pytest.MonkeyP
 
 
 async def test_ten_thousand_chunks_in_one_packet() -> None:
-    body = chunked_head() + piece(sse(delta("a"))) * 10_000 + piece(sse(delta(finish="stop"), done=True)) + END
+    body = (
+        chunked_head() + piece(sse(delta("a"))) * 10_000 + piece(sse(delta(finish="stop"), done=True)) + END
+    )
     stream, outcome = await ask(answering(body))
     assert outcome == Outcome("ok")
     assert stream.answer.text() == "a" * 10_000
@@ -1016,4 +1061,3 @@ async def test_a_server_faster_than_the_parser_is_held_back() -> None:
     assert outcome == Outcome("ok")
     assert len(stream.answer.text()) == pieces * 100_000
     assert most < 1 << 20
-

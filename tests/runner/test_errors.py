@@ -87,10 +87,12 @@ _ANY = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=2),
-        st.dictionaries(st.sampled_from(["error", "code", "type", "message", "detail", "object", "status"]), inner),
+        st.dictionaries(
+            st.sampled_from(["error", "code", "type", "message", "detail", "object", "status"]), inner
+        ),
     ),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 @given(_ANY, st.one_of(st.none(), st.integers(100, 599)))

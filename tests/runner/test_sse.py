@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -13,8 +14,8 @@ from tests.runner.streams import CORPUS
 
 AWKWARD = (
     b"\xef\xbb\xbf: hi\r\n\r\ndata: a\rdata:b\n\ndata:  c\r\n\r\nevent: error\rdata\r\rid: 1\nretry: 5\n\n"
-    b"data: \xe2\x80\xa8\xc2\x85\n\nevent: x\n\ndata: d\n\n\n\n{\"error\":1}\n\nda\xff: no\ndata: e\r\n"
-)  # fmt: skip
+    b'data: \xe2\x80\xa8\xc2\x85\n\nevent: x\n\ndata: d\n\n\n\n{"error":1}\n\nda\xff: no\ndata: e\r\n'
+)
 
 
 def feed_all(pieces: list[bytes], *, limit: int = 64 << 20, finish: bool = True) -> list[Event]:
@@ -65,7 +66,7 @@ def reference(stream: bytes) -> list[tuple[bytes, str, int]]:
 
 def cut(stream: bytes, at: list[int]) -> list[bytes]:
     places = sorted({0, len(stream), *(place % (len(stream) + 1) for place in at)})
-    return [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [stream[a:b] for a, b in pairwise(places)]
 
 
 def expected(stream: bytes, pieces: list[bytes]) -> list[Event]:
@@ -135,9 +136,22 @@ def test_one_space_after_the_colon_is_not_data(line: bytes, value: bytes) -> Non
 
 @pytest.mark.parametrize(
     "line",
-    [b": comment", b":", b"::", b":data: x", b"id: 1", b"retry: 9", b"event: ping", b"Data: x", b" data: x",
-     b"datax", b"data : x", b"\xff\xfe", b"foo"],
-)  # fmt: skip
+    [
+        b": comment",
+        b":",
+        b"::",
+        b":data: x",
+        b"id: 1",
+        b"retry: 9",
+        b"event: ping",
+        b"Data: x",
+        b" data: x",
+        b"datax",
+        b"data : x",
+        b"\xff\xfe",
+        b"foo",
+    ],
+)
 def test_lines_that_make_no_event(line: bytes) -> None:
     assert feed_all([line + b"\n\n"]) == []
     assert bare(feed_all([line + b"\ndata: x\n\n"]))[0][0] == b"x"
@@ -208,9 +222,30 @@ def test_every_split_in_two_gives_the_same_events(stream: bytes) -> None:
 
 
 LINES = st.sampled_from(
-    [b"data: ", b"data:", b"data", b"event: error", b"event:", b":", b"\n", b"\r", b"\r\n", b"\n\n", b"{", b"}",
-     b"x", b"\xe2\x80\xa8", b"\xff", b"\xef\xbb\xbf", b"[DONE]", b" ", b"id: 1", b"\0", b'data: {"a":1}\n\n']
-)  # fmt: skip
+    [
+        b"data: ",
+        b"data:",
+        b"data",
+        b"event: error",
+        b"event:",
+        b":",
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\n\n",
+        b"{",
+        b"}",
+        b"x",
+        b"\xe2\x80\xa8",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"[DONE]",
+        b" ",
+        b"id: 1",
+        b"\0",
+        b'data: {"a":1}\n\n',
+    ]
+)
 
 
 @given(st.lists(LINES, max_size=30).map(b"".join), st.lists(st.integers(0, 400), max_size=12))

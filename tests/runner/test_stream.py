@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from time import monotonic_ns
 from typing import Any, cast
 
@@ -71,13 +72,13 @@ class Play:
         self.stream = Stream(timeouts)
 
     def connect(self) -> None:
-        self.stream.connected(cast(Handler, self.line), 5)
+        self.stream.connected(cast("Handler", self.line), 5)
 
     def send(self) -> None:
         self.stream.sent(monotonic_ns())
 
     def head(self, code: int = 200, content_type: str = "text/event-stream") -> None:
-        self.stream.head(cast(RawResponseMessage, Message(code, content_type)), monotonic_ns())
+        self.stream.head(cast("RawResponseMessage", Message(code, content_type)), monotonic_ns())
 
     def body(self, data: bytes) -> None:
         self.stream.body(data, monotonic_ns())
@@ -151,7 +152,7 @@ async def test_every_timer_at_its_very_nanosecond(monkeypatch: pytest.MonkeyPatc
             elif step == "send":
                 play.stream.sent(clock.now)
             elif step == "head":
-                play.stream.head(cast(RawResponseMessage, Message()), clock.now)
+                play.stream.head(cast("RawResponseMessage", Message()), clock.now)
             else:
                 play.stream.body(step.encode(), clock.now)
         return clock, play.stream
@@ -449,7 +450,7 @@ async def test_usage_after_the_finish_reason_is_waited_for() -> None:
 
 @pytest.mark.parametrize("limit", ["byte_idle", "total"])
 async def test_a_finished_answer_is_not_spoilt_by_a_timer(limit: str) -> None:
-    play = Play(Timeouts(**{**{f: None for f in Timeouts.__struct_fields__}, limit: LIMIT_S}))
+    play = Play(Timeouts(**{**dict.fromkeys(Timeouts.__struct_fields__), limit: LIMIT_S}))
 
     async def rest(_: Stream) -> None:
         play.body(sse(*HELLO))
@@ -595,7 +596,7 @@ async def test_a_long_read_is_parsed_over_several_turns() -> None:
 
     stream = await play.run(rest)
     assert len(data) > 500_000
-    steps = [b - a for a, b in zip(turns, turns[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(turns)]
     assert len(turns) > 10
     assert max(steps) < 1000
     assert stream.answer.text() == "".join(texts)
@@ -692,4 +693,4 @@ async def test_the_document_and_the_stream_are_told_apart_by_the_first_byte() ->
         play.body(start)
         found[start] = play.stream.mode
         play.stream.cut(by="user")
-    assert [mode for mode in found.values()] == ["document"] * 4 + ["sse"] * 4
+    assert list(found.values()) == ["document"] * 4 + ["sse"] * 4

@@ -38,9 +38,21 @@ def test_the_completions_endpoint() -> None:
 
 @pytest.mark.parametrize(
     "base",
-    ["", "h", "h:8000/v1", "/v1", "ftp://h/v1", "http://", "http:///v1", "http://h:port/v1", "http://h:99999",
-     "http://[::1", "http://h]x", "file:///etc/passwd"],
-)  # fmt: skip
+    [
+        "",
+        "h",
+        "h:8000/v1",
+        "/v1",
+        "ftp://h/v1",
+        "http://",
+        "http:///v1",
+        "http://h:port/v1",
+        "http://h:99999",
+        "http://[::1",
+        "http://h]x",
+        "file:///etc/passwd",
+    ],
+)
 def test_what_is_no_url_is_said_so(base: str) -> None:
     with pytest.raises(TargetError, match="--base-url"):
         make_target(base, None)

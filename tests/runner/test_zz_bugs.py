@@ -1,32 +1,30 @@
 from __future__ import annotations
-import asyncio, json
+
+import asyncio
+import json
 from time import monotonic_ns
-from typing import Any
+
 import pytest
+
 from runner import stream as module
 from runner.answer import Answer
 from runner.stream import Stream, Timeouts
 from tests.runner.streams import (
     HELLO,
-    NEVER,
+    Peer,
+    answering,
+    ask,
+    attempt,
+    chunked,
+    client_of,
     delta,
+    serving,
+    sized,
     sse,
     usage,
-    ask,
-    answering,
-    chunked,
-    head,
-    sized,
-    serving,
-    client_of,
-    Peer,
-    chunked_head,
-    piece,
-    END,
-    attempt,
 )
-from tests.runner.test_stream import Play, forever
-from tests.runner.test_answer import said, everything
+from tests.runner.test_answer import everything, said
+from tests.runner.test_stream import Play
 
 
 async def test_a_finished_answer_ends_without_any_timer(monkeypatch):
@@ -242,7 +240,6 @@ def test_completion_tokens_bool():
 
 
 def test_tool_args_surrogate():
-    from runner.chunks import clean
 
     agree(
         {

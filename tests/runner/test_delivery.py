@@ -1,0 +1,519 @@
+"""Requests to records: attempts, waits, what is kept; and the line of the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic_ns
+from typing import Any
+
+import pytest
+
+from runner.delivery import Delivery, Keep, encode_line
+from runner.record import ErrorKind, Record
+from runner.stream import Timeouts
+from scenarios.request import Request
+from tests.runner.streams import (
+    CORPUS,
+    END,
+    HELLO,
+    KEY,
+    NEVER,
+    Peer,
+    Script,
+    Server,
+    answering,
+    chunked,
+    chunked_head,
+    client_of,
+    delta,
+    piece,
+    serving,
+    sized,
+    sse,
+    until,
+    usage,
+)
+
+BODY = sse(*HELLO, done=True)
+GOOD = chunked(BODY)
+CORE = {
+    "id",
+    "prompt_id",
+    "index",
+    "custom_id",
+    "sample",
+    "session",
+    "phase",
+    "scheduled_at",
+    "sent_at",
+    "headers_at",
+    "first_token_at",
+    "first_content_at",
+    "last_token_at",
+    "ended_at",
+    "status",
+    "cancelled_by",
+    "error",
+    "streamed",
+    "finish_reason",
+    "text",
+    "reasoning",
+    "refusal",
+    "tool_calls",
+    "usage",
+    "usage_source",
+    "usage_partial",
+    "response",
+    "extra",
+    "attempts",
+    "connection",
+    "row",
+}
+
+
+class NoWait(random.Random):
+    """Jitter that always draws 0."""
+
+    def random(self) -> float:
+        return 0.0
+
+
+def request(api: Any = "chat", **body: Any) -> Request:
+    full = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **body}
+    return Request("id-1", "prompt-1", 4, 2, "mine", api, full, {"label": "é", "n": [1]})
+
+
+@asynccontextmanager
+async def delivering(
+    script: Script, timeouts: Timeouts = NEVER, *, retries: int = 3, anchor_ns: int = 0, **options: Any
+) -> AsyncIterator[tuple[Delivery, Server]]:
+    async with serving(script) as server, client_of(server.url, timeouts) as client, asyncio.timeout(30):
+        yield (
+            Delivery(client, session=3, anchor_ns=anchor_ns, retries=retries, rng=NoWait(), **options),
+            server,
+        )
+
+
+async def deliver(script: Script, timeouts: Timeouts = NEVER, **options: Any) -> Record:
+    async with delivering(script, timeouts, **options) as (delivery, _):
+        record = await delivery.send(request(), monotonic_ns())
+        assert delivery.streaming == 0
+        check(record)
+        return record
+
+
+def check(record: Record) -> None:
+    """What holds for every record."""
+    line = encode_line(record)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert KEY.encode() not in line
+    written = json.loads(line.decode("utf-8"))
+    assert set(written) >= CORE
+    times = [
+        record.scheduled_at,
+        record.sent_at,
+        record.headers_at,
+        record.first_token_at,
+        record.last_token_at,
+        record.ended_at,
+    ]
+    known = [t for t in times if t is not None]
+    assert known == sorted(known)
+    assert (record.error is None) == (record.status != "error")
+    assert (record.cancelled_by is None) == (record.status != "cancelled")
+    if record.status != "ok":
+        assert record.usage is None
+        assert record.usage_source == "none"
+    else:
+        assert record.usage_partial is None
+        assert record.usage_source == ("none" if record.usage is None else "server")
+
+
+def script_of(*responses: bytes | None) -> Script:
+    """Answers the n-th request, whatever its connection, with the n-th response; None closes without one."""
+    left = list(responses)
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            response = left.pop(0)
+            if response is None:
+                return
+            await peer.send(response)
+
+    return script
+
+
+# -- a good answer
+
+
+async def test_the_record_of_a_good_answer() -> None:
+    anchor = monotonic_ns() - 5_000_000_000
+    async with delivering(answering(GOOD), anchor_ns=anchor) as (delivery, _):
+        scheduled = monotonic_ns()
+        record = await delivery.send(request(), scheduled)
+    check(record)
+    assert (record.id, record.prompt_id, record.index, record.sample, record.custom_id) == (
+        "id-1",
+        "prompt-1",
+        4,
+        2,
+        "mine",
+    )
+    assert (record.session, record.phase, record.status, record.streamed) == (3, "measure", "ok", True)
+    assert record.scheduled_at == scheduled - anchor
+    assert record.sent_at is not None
+    assert 5_000_000_000 <= record.sent_at < 60_000_000_000
+    assert (record.text, record.finish_reason, record.usage) == ("Hello", "stop", usage(2))
+    assert (record.reasoning, record.refusal, record.tool_calls, record.attempts) == (None, None, None, [])
+    assert record.connection.reused is False
+    assert record.response["id"] == "c-1"
+    assert record.row == {"label": "é", "n": [1]}
+    assert record.chunk_us == [0, 0]
+    written = json.loads(encode_line(record))
+    assert "choices" not in written
+    assert "chunk_tokens" not in written
+    assert written["request"]["messages"] == [{"role": "user", "content": "hi"}]
+
+
+async def test_the_body_sent_is_the_body_kept() -> None:
+    seen = []
+
+    async def script(peer: Peer) -> None:
+        for _ in range(2):
+            head, body = await peer.request()
+            seen.append((head.split(b" ")[1], json.loads(body)))
+            await peer.send(GOOD)
+
+    asked = request("completions", prompt="é", stream=False)
+    before = json.dumps(asked.body)
+    async with delivering(script) as (delivery, _):
+        record = await delivery.send(asked, monotonic_ns())
+        await delivery.send(asked, monotonic_ns())
+    assert seen[0] == seen[1] == (b"/v1/completions", record.request)
+    assert isinstance(record.request, dict)
+    assert record.request["stream"] is True
+    assert record.request["stream_options"] == {"include_usage": True}
+    assert json.dumps(asked.body) == before
+
+
+async def test_usage_can_be_left_unasked() -> None:
+    record = await deliver(answering(GOOD), include_usage=False)
+    assert isinstance(record.request, dict)
+    assert "stream_options" not in record.request
+    assert record.request["stream"] is True
+
+
+async def test_what_need_not_be_kept() -> None:
+    record = await deliver(answering(GOOD), keep=Keep(request=False, times=False))
+    written = json.loads(encode_line(record))
+    assert not {"request", "chunk_us"} & set(written)
+
+
+async def test_the_phase_is_the_callers() -> None:
+    async with delivering(answering(GOOD)) as (delivery, _):
+        assert (await delivery.send(request(), monotonic_ns(), "warmup")).phase == "warmup"
+
+
+async def test_chunk_times_count_from_the_first_token() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(chunked_head() + piece(sse(HELLO[0])))
+        for text in ("a", "b", "c"):
+            await asyncio.sleep(0.02)
+            await peer.send(piece(sse(delta(text))))
+        await peer.send(piece(sse(delta(finish="stop"), done=True)) + END)
+        await peer.left()
+
+    record = await deliver(script)
+    assert isinstance(record.chunk_us, list)
+    assert record.chunk_us[0] == 0
+    assert record.chunk_us == sorted(record.chunk_us)
+    assert len(record.chunk_us) == 3
+    assert record.last_token_at is not None
+    assert record.first_token_at is not None
+    assert record.chunk_us[-1] == (record.last_token_at - record.first_token_at) // 1000
+
+
+async def test_tokens_a_chunk_where_the_server_tells() -> None:
+    assert (await deliver(answering(chunked(CORPUS["usage cumulative"].body)))).chunk_tokens == [3, 1]
+
+
+async def test_several_choices_are_kept_side_by_side() -> None:
+    record = await deliver(answering(chunked(CORPUS["several choices"].body)))
+    assert isinstance(record.choices, list)
+    assert [choice["text"] for choice in record.choices] == ["Hello", "Bye!"]
+    assert record.text == "Hello"
+
+
+async def test_a_completion_that_was_not_streamed() -> None:
+    body = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}], "usage": usage(2)}
+    record = await deliver(answering(sized(json.dumps(body).encode())))
+    assert (record.status, record.streamed, record.text) == ("ok", False, "Hello")
+    assert (record.first_token_at, record.first_content_at, record.last_token_at) == (None, None, None)
+    assert record.chunk_us == []
+
+
+async def test_the_first_token_is_told() -> None:
+    told: list[int] = []
+    await deliver(answering(chunked(sse(*HELLO))), on_first_token=lambda: told.append(1))
+    assert told == [1]
+
+
+@pytest.mark.parametrize("name", list(CORPUS))
+async def test_every_stream_becomes_a_line(name: str) -> None:
+    case = CORPUS[name]
+    record = await deliver(answering(chunked(case.body)), retries=0)
+    if case.body[:1] != b"{":
+        assert (record.error and record.error.kind) == case.kind
+        assert record.text == case.text
+        assert (record.usage if case.kind is None else record.usage_partial) == case.usage
+
+
+# -- stale connections
+
+
+async def test_a_stale_connection_is_replaced_once_at_once() -> None:
+    script = script_of(GOOD, None, GOOD)
+    async with delivering(script, retries=0) as (delivery, server):
+        await delivery.send(request(), monotonic_ns())
+        record = await delivery.send(request(), monotonic_ns())
+    check(record)
+    assert (record.status, record.text) == ("ok", "Hello")
+    assert record.connection.reused is False
+    (attempt,) = record.attempts
+    assert (attempt.wait_for, attempt.wait_ns) == ("stale_connection", 0)
+    assert (attempt.error.kind, attempt.text, attempt.first_token_at) == ("disconnected", "", None)
+    assert len(server.peers) == 2
+
+
+async def test_a_stale_connection_costs_no_retry() -> None:
+    script = script_of(GOOD, None, sized(b"", "500 Oops"), GOOD)
+    async with delivering(script, retries=1) as (delivery, _):
+        await delivery.send(request(), monotonic_ns())
+        record = await delivery.send(request(), monotonic_ns())
+    assert record.status == "ok"
+    assert [a.wait_for for a in record.attempts] == ["stale_connection", "backoff"]
+
+
+async def test_it_is_resent_once_only() -> None:
+    script = script_of(GOOD, None, None)
+    async with delivering(script, retries=0) as (delivery, _):
+        await delivery.send(request(), monotonic_ns())
+        record = await delivery.send(request(), monotonic_ns())
+    assert record.error is not None
+    assert record.error.kind == "disconnected"
+    assert [a.wait_for for a in record.attempts] == ["stale_connection"]
+
+
+async def test_a_fresh_connection_that_dies_is_not_resent_for_nothing() -> None:
+    record = await deliver(script_of(None), retries=0)
+    assert record.error is not None
+    assert record.error.kind == "disconnected"
+    assert record.attempts == []
+
+
+async def test_a_kept_connection_that_dies_after_a_byte_is_not_stale() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(GOOD)
+        await peer.request()
+        await peer.send(chunked_head() + piece(sse(HELLO[1])))
+
+    async with delivering(script, retries=0) as (delivery, _):
+        await delivery.send(request(), monotonic_ns())
+        record = await delivery.send(request(), monotonic_ns())
+    assert record.error is not None
+    assert record.error.kind == "truncated"
+    assert record.attempts == []
+
+
+# -- retries
+
+
+async def test_attempts_are_kept_and_never_joined() -> None:
+    first = chunked_head() + piece(sse(delta("lost "), {"choices": [], "usage": usage(1)})) + END
+    record = await deliver(script_of(first, sized(b'{"error":"x"}', "503 Busy", Retry_After="0"), GOOD))
+    assert (record.status, record.text, record.usage) == ("ok", "Hello", usage(2))
+    cut, busy = record.attempts
+    assert (cut.error.kind, cut.text, cut.usage_partial) == ("truncated", "lost ", usage(1))
+    assert (cut.wait_for, cut.wait_ns) == ("backoff", 0)
+    assert (busy.error.kind, busy.error.http_status, busy.text) == ("overloaded", 503, "")
+    assert (busy.wait_for, busy.wait_ns) == ("retry-after", 0)
+    times = [cut.sent_at, cut.ended_at, busy.sent_at, busy.ended_at, record.sent_at]
+    assert None not in times
+    assert times == sorted(times, key=lambda at: at or 0)
+
+
+async def test_a_hint_is_waited_for() -> None:
+    record = await deliver(script_of(sized(b"", "429 Slow", Retry_After_Ms="80"), GOOD))
+    (attempt,) = record.attempts
+    assert (attempt.wait_for, attempt.wait_ns) == ("retry-after-ms", 80_000_000)
+    assert record.sent_at is not None
+    assert attempt.ended_at is not None
+    assert record.sent_at - attempt.ended_at >= 79_000_000
+
+
+async def test_a_hint_above_the_cap_ends_it() -> None:
+    record = await deliver(script_of(sized(b"", "429 Slow", Retry_After="3600"), GOOD))
+    assert record.error is not None
+    assert record.error.kind == "rate_limit"
+    assert record.attempts == []
+
+
+async def test_retries_end() -> None:
+    record = await deliver(answering(sized(b"", "500 Oops")), retries=2)
+    assert record.status == "error"
+    assert len(record.attempts) == 2
+
+
+async def test_no_retries() -> None:
+    assert (await deliver(answering(sized(b"", "500 Oops")), retries=0)).attempts == []
+
+
+@pytest.mark.parametrize("status", ["401 No", "400 Bad", "307 Moved", "402 Pay"])
+async def test_what_is_not_tried_again(status: str) -> None:
+    record = await deliver(answering(sized(b"", status)), retries=5)
+    assert record.error is not None
+    assert not record.error.retryable
+    assert record.attempts == []
+
+
+async def test_a_timeout_is_tried_again_twice_at_most() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.left()
+
+    record = await deliver(script, Timeouts(None, 0.02, None, None, None), retries=9)
+    assert record.error is not None
+    assert (record.error.kind, record.error.timer) == ("timeout", "first_token")
+    assert [a.error.timer for a in record.attempts] == ["first_token"] * 2
+
+
+async def test_a_failed_answer_keeps_what_came() -> None:
+    body = sse(delta("part"), delta(reasoning="hm"), {"choices": [], "usage": usage(1)}, {"error": "boom"})
+    record = await deliver(answering(chunked(body)), retries=0)
+    assert (record.status, record.text, record.reasoning) == ("error", "part", "hm")
+    assert (record.usage, record.usage_partial) == (None, usage(1))
+    assert record.first_token_at is not None
+
+
+# -- stopping
+
+
+async def test_stop_ends_a_wait_with_the_error_it_had() -> None:
+    async with delivering(answering(sized(b"", "503 Busy", Retry_After="500"))) as (delivery, server):
+        task = asyncio.create_task(delivery.send(request(), monotonic_ns()))
+        await until(lambda: bool(server.peers) and delivery.streaming == 0)
+        delivery.stop()
+        record = await task
+    assert record.error is not None
+    assert record.error.kind == "overloaded"
+    assert record.status == "error"
+
+
+async def test_stop_lets_what_is_under_way_end() -> None:
+    go = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(chunked_head() + piece(sse(*HELLO[:3])))
+        await go.wait()
+        await peer.send(piece(sse(*HELLO[3:], done=True)) + END)
+        await peer.left()
+
+    async with delivering(script) as (delivery, _):
+        task = asyncio.create_task(delivery.send(request(), monotonic_ns()))
+        await until(lambda: delivery.streaming == 1)
+        delivery.stop()
+        go.set()
+        assert (await task).status == "ok"
+
+
+async def test_nothing_is_tried_again_after_stop() -> None:
+    async with delivering(answering(sized(b"", "500 Oops"))) as (delivery, _):
+        delivery.stop()
+        assert (await delivery.send(request(), monotonic_ns())).attempts == []
+
+
+async def test_cut_keeps_the_partial_answers() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(chunked_head() + piece(sse(*HELLO[:3], {"choices": [], "usage": usage(2)})))
+        await peer.left()
+
+    told: list[int] = []
+    async with delivering(script, on_first_token=lambda: told.append(1)) as (delivery, server):
+        tasks = [asyncio.create_task(delivery.send(request(), monotonic_ns())) for _ in range(4)]
+        await until(lambda: len(told) == 4)
+        assert delivery.streaming == 4
+        delivery.cut("user")
+        records = [await task for task in tasks]
+        await until(lambda: all(peer.gone.is_set() for peer in server.peers))
+    for record in records:
+        check(record)
+        assert (record.status, record.cancelled_by, record.error) == ("cancelled", "user", None)
+        assert (record.text, record.usage, record.usage_partial) == ("Hello", None, usage(2))
+        assert record.attempts == []
+        assert record.ended_at is not None
+
+
+# -- lines
+
+
+def line_of(**fields: Any) -> dict[str, Any]:
+    record = Record(
+        id="i",
+        prompt_id="p",
+        index=0,
+        custom_id=None,
+        sample=0,
+        session=0,
+        phase="measure",
+        scheduled_at=None,
+        sent_at=None,
+        headers_at=None,
+        first_token_at=None,
+        first_content_at=None,
+        last_token_at=None,
+        ended_at=None,
+        status="ok",
+        **fields,
+    )
+    line = encode_line(record)
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+    written: dict[str, Any] = json.loads(line.decode("utf-8"))
+    return written
+
+
+def test_core_fields_are_written_at_their_defaults() -> None:
+    assert set(line_of()) == CORE
+
+
+@pytest.mark.parametrize("field", ["text", "reasoning", "finish_reason"])
+def test_half_a_pair_does_not_cost_the_answer(field: str) -> None:
+    assert line_of(**{field: "a\ud800b"})[field] == "a\ufffdb"
+    assert line_of(**{field: "\ud83d\ude00"})[field] == "\U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ({"a\ud800": ["\udc00", {"b": "c\ud800"}]}, {"a\ufffd": ["\ufffd", {"b": "c\ufffd"}]}),
+        ({"n": float("nan"), "i": float("-inf")}, {"n": None, "i": None}),
+        ({"n": 10**40}, {"n": 10**40}),
+        ({"u": "a\u2028b\nc\x00"}, {"u": "a\u2028b\nc\x00"}),
+    ],
+)
+def test_odd_values_can_be_written(value: dict[str, Any], written: dict[str, Any]) -> None:
+    assert line_of(extra=value, usage=value, row=value)["extra"] == written
+
+
+def test_the_kinds_are_written_as_their_names() -> None:
+    assert json.loads(json.dumps([str(kind) for kind in ErrorKind])) == [kind.value for kind in ErrorKind]
