@@ -100,7 +100,7 @@ def _child(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / f"output-{time.monotonic_ns()}.txt"
     with output.open("wb") as out:
-        child = subprocess.Popen(  # noqa: S603 - our own commands
+        child = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=_env()
         )
     try:

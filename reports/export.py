@@ -21,8 +21,8 @@ from msgspec import Raw, Struct, field
 
 from reports import batch
 from reports.dataset import AnswerRecord, Layout, layout
-from reports.rows import CURRENT, current_ids, decoded, in_current, only, open_index
-from runner.store import MANIFEST, PROGRESS, Index, StoreError, load_manifest
+from reports.rows import decoded, only, open_index
+from runner.store import CURRENT, MANIFEST, PROGRESS, Index, StoreError, current_ids, inside, load_manifest
 
 Format = Literal["jsonl", "csv", "parquet", "openai-batch"]
 Status = Literal["ok", "error", "cancelled", "all"]
@@ -308,9 +308,9 @@ def export_dataset(
     result = ExportResult(path=place if isinstance(place, Path) else None, to=form, bad=index.bad_count)
     wanted = None if every else current_ids(run) if keep is None else keep
     if wanted is not None:
-        inside = in_current(index, wanted)
-        result.left_out = len(index) - int(inside.sum())
-        index = only(index, inside)
+        wanted_here = inside(index.digest, wanted)
+        result.left_out = len(index) - int(wanted_here.sum())
+        index = only(index, wanted_here)
     chosen: Status = status or ("all" if form == "openai-batch" else "ok")
     try:
         _write(_Selection(index, order, chosen, result), run, form, place)

@@ -17,7 +17,7 @@ from msgspec import Struct, UnsetType, field
 
 from reports.distribution import Distribution, Values
 from reports.frame import frame, gaps_us
-from reports.rows import Row, current_ids, decoded, in_current, open_index, tokens
+from reports.rows import Row, decoded, open_index, tokens
 from reports.summary import (
     RATES,
     TIMES,
@@ -31,7 +31,7 @@ from reports.summary import (
     Summary,
     TokenTotals,
 )
-from runner.store import AGAIN, FAILED, Index, Manifest, Session, load_manifest
+from runner.store import AGAIN, FAILED, OK, Index, Manifest, Session, current_ids, inside, load_manifest
 
 STALE = "stale_connection"  # `Attempt.wait_for` of a resend that is no retry
 COALESCED_LIMIT = 0.30
@@ -226,8 +226,9 @@ def _finish_requests(tally: _Tally, run: Path, manifest: Manifest, index: Index)
     current = current_ids(run)
     state = index.state
     if current is not None:
-        state = state[in_current(index, current)]
+        state = state[inside(index.digest, current)]
         requests.outside = len(index) - len(state)
+    requests.answered = int((state == OK).sum())
     requests.again = int((state == AGAIN).sum())
     requests.failed_for_good = int((state == FAILED).sum())
     if manifest.prompts is not None:

@@ -28,8 +28,8 @@ def verdict(summary: Summary) -> str:
     if not summary.journal.ids:
         expected = f" · {count(requests.expected)} requests to send" if requests.expected else ""
         return f"no records yet{expected}"
-    of = requests.total + (requests.unsent or 0)
-    parts = [f"{count(requests.ok)} of {count(of)} answered", f"{count(requests.error)} failed"]
+    of = requests.expected if requests.expected is not None else requests.total
+    parts = [f"{count(requests.answered)} of {count(of)} answered", f"{count(requests.error)} failed"]
     if requests.cancelled:
         parts.append(f"{count(requests.cancelled)} cancelled")
     if requests.unsent:

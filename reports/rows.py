@@ -17,7 +17,6 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from runner.store import Index, StoreError, build_index, read_blocks
 
-CURRENT = "current.u64"
 _BLOCK_BYTES = 8 << 20
 _BLOCK_ROWS = 1000
 
@@ -174,30 +173,3 @@ def only(index: Index, keep: npt.NDArray[np.bool_]) -> Index:
     """The index with some of its ids."""
     arrays = {k: v for k, v in msgspec.structs.asdict(index).items() if isinstance(v, np.ndarray)}
     return msgspec.structs.replace(index, **{name: values[keep] for name, values in arrays.items()})
-
-
-def current_ids(run: Path) -> npt.NDArray[np.uint64] | None:
-    """Sorted digests of the ids in the prompt file as last read, or `None` where the run did not say.
-
-    Raises:
-        StoreError: the file is cut or cannot be read.
-    """
-    path = run / CURRENT
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise StoreError(f"cannot read {path}: {exc.strerror}") from None
-    if len(data) % 8:
-        raise StoreError(f"{path} is cut short. Start `run` again to rebuild it, or export with --all.")
-    return np.frombuffer(data, dtype="<u8").astype(np.uint64, copy=False)
-
-
-def in_current(index: Index, current: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which ids of the index are among the sorted digests `current`."""
-    if not len(current):
-        return np.zeros(len(index), dtype=bool)
-    at = np.searchsorted(current, index.digest)
-    at[at == len(current)] = 0
-    return np.asarray(current[at] == index.digest, dtype=bool)

@@ -42,6 +42,7 @@ class Requests(Struct, kw_only=True):
     error: int = 0
     cancelled: int = 0
     expected: int | None = None  # of the prompt file as last read
+    answered: int = 0  # of the prompt file as last read
     unsent: int | None = None  # expected, and nothing in the journal
     outside: int | None = None  # in the journal, and no longer in the prompt file
     warmup: int = 0  # kept, counted nowhere else

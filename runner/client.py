@@ -108,7 +108,9 @@ class Client:
         if stream.cancelled_by is not None:
             return Outcome("cancelled", cancelled_by=stream.cancelled_by)
         if stream.timer is not None:
-            return self._failed(stream, ErrorKind.TIMEOUT, self._timed_out(stream.timer), timer=stream.timer)
+            # Nothing was sent yet when a connection did not come: that is no answer timed out.
+            kind = ErrorKind.CONNECT if stream.timer == "connect" else ErrorKind.TIMEOUT
+            return self._failed(stream, kind, self._timed_out(stream.timer), timer=stream.timer)
         if raised is not None:
             return self._failed(stream, *self._raised(stream, raised))
         if stream.mode == "refusal":

@@ -17,6 +17,7 @@ import msgspec
 from runner.journal import Journal
 from runner.store import (
     AGAIN,
+    CURRENT,
     JOURNAL,
     LATEST,
     MANIFEST,
@@ -28,6 +29,7 @@ from runner.store import (
     Session,
     StoreError,
     build_index,
+    inside,
     load_manifest,
 )
 from scenarios.prompts import Plan
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-CURRENT = "current.u64"
 DATASETS = {".jsonl", ".csv", ".parquet"}
 # May not change between sessions of one run: answers under other settings are other answers.
 _BOUND = ("target host", "api", "model", "params", "max_tokens", "system", "template")
@@ -60,7 +61,7 @@ def place_for(prompts: str, output: str | None) -> tuple[Path, Path | None]:
     """The run directory for a prompt file, and the dataset to write at the end, where one was asked for.
 
     Raises:
-        StoreError: standard input without a place to spool it to.
+        StoreError: standard input without a place to spool it to, or the prompt file as the dataset.
     """
     if output is None:
         if prompts == "-":
@@ -68,6 +69,8 @@ def place_for(prompts: str, output: str | None) -> tuple[Path, Path | None]:
         return RUNS / Path(prompts).stem, None
     path = Path(output)
     if path.suffix.lower() in DATASETS and not path.is_dir():
+        if prompts != "-" and path.exists() and Path(prompts).exists() and path.samefile(prompts):
+            raise StoreError(f"-o {output} is the prompt file itself, which answers must not replace.")
         return path.with_suffix(".run"), path
     return path, None
 
@@ -167,13 +170,13 @@ def sync_directory(path: Path) -> None:
 
 def link_latest(path: Path) -> None:
     """Point `runs/latest` at a run: made for runs below `runs`, moved for others where it exists."""
-    inside = RUNS.resolve() == path.resolve().parent
-    if not inside and not RUNS.is_dir():
+    below = RUNS.resolve() == path.resolve().parent
+    if not below and not RUNS.is_dir():
         return
     link = RUNS / LATEST
     beside = RUNS / f".{LATEST}.{os.getpid()}"
     with contextlib.suppress(OSError):
-        beside.symlink_to(path.name if inside else path.resolve())
+        beside.symlink_to(path.name if below else path.resolve())
         beside.replace(link)
     with contextlib.suppress(OSError):
         beside.unlink()  # still there where a run itself is called `latest`
@@ -246,17 +249,6 @@ def _short(value: Any) -> str:
 
 def _overlap(index: Index, plan: Plan) -> int:
     return int(inside(index.digest, plan.digests).sum())
-
-
-def inside(values: npt.NDArray[np.uint64], among: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which of `values` stand in the sorted `among`."""
-    import numpy as np
-
-    if not len(among):
-        return np.zeros(len(values), dtype=bool)
-    places = np.searchsorted(among, values)
-    places[places == len(among)] = 0
-    return np.asarray(among[places] == values)
 
 
 def _set_aside(path: Path) -> Path:

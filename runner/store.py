@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MANIFEST = "run.json"
 JOURNAL = "records.jsonl"
 PROGRESS = "progress.json"
+CURRENT = "current.u64"  # the prompt file as last read: sorted 64-bit digests of its ids
 RUNS = Path("runs")
 LATEST = "latest"
 _SHARD = re.compile(r"records-(\d+)\.jsonl\Z")
@@ -333,3 +334,34 @@ def read_blocks(
     finally:
         for handle in handles:
             handle.close()
+
+
+def current_ids(run: Path) -> npt.NDArray[np.uint64] | None:
+    """Sorted digests of the ids in the prompt file as last read, or `None` where the run did not say.
+
+    Raises:
+        StoreError: the file is cut or cannot be read.
+    """
+    import numpy as np
+
+    path = run / CURRENT
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise StoreError(f"cannot read {path}: {exc.strerror}") from None
+    if len(data) % 8:
+        raise StoreError(f"{path} is cut short. Start `run` again to rebuild it, or export with --all.")
+    return np.frombuffer(data, dtype="<u8").astype(np.uint64, copy=False)
+
+
+def inside(values: npt.NDArray[np.uint64], among: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which of `values` stand in the sorted `among`."""
+    import numpy as np
+
+    if not len(among):
+        return np.zeros(len(values), dtype=bool)
+    places = np.searchsorted(among, values)
+    places[places == len(among)] = 0
+    return np.asarray(among[places] == values)

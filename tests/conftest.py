@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import io
 import json
 import os
 import queue
@@ -143,8 +144,8 @@ def cli(here: Path) -> Callable[..., Result]:
     from runner.cli import group
 
     def call(*arguments: object, stdin: bytes | None = None) -> Result:
-        runner = CliRunner()
-        result = runner.invoke(group, [str(a) for a in arguments], input=stdin, prog_name="streamgauge")
+        data = None if stdin is None else io.BufferedReader(io.BytesIO(stdin))  # as the real one is
+        result = CliRunner().invoke(group, [str(a) for a in arguments], input=data, prog_name="streamgauge")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result

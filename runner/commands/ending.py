@@ -75,8 +75,7 @@ def _advice(kind: str | None) -> str:
 
 def _failed(opened: Opened, plan: Plan) -> int:
     """Requests of this prompt file that have no answer, failed ones of earlier sessions included."""
-    from runner.rundir import inside
-    from runner.store import OK, build_index
+    from runner.store import OK, build_index, inside
 
     index = build_index(opened.path)
     return int((inside(index.digest, plan.digests) & (index.state != OK)).sum())

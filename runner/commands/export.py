@@ -37,16 +37,22 @@ def describe(result: ExportResult) -> list[str]:
     return out
 
 
+def to_stdout(output: Path) -> bool:
+    """Whether `-` was asked for."""
+    return str(output) == "-"
+
+
 def _run(run: Path, output: Path | None, options: dict[str, Any]) -> None:
     from reports.export import export_dataset
+    from runner.commands.options import stop
     from runner.store import StoreError
 
-    to_stdout = output is not None and str(output) == "-"
+    piped = output is not None and to_stdout(output)
     try:
-        result = export_dataset(run, sys.stdout.buffer if to_stdout else output, **options)
+        result = export_dataset(run, sys.stdout.buffer if piped else output, **options)
     except StoreError as exc:
-        raise click.ClickException(str(exc)) from None
-    if to_stdout:
+        stop(str(exc), 1)
+    if piped:
         sys.stdout.buffer.flush()
     for line in describe(result):
         click.echo(line, err=True)
@@ -83,15 +89,18 @@ def command(
     answer column of the same name gets the prefix `streamgauge_`. With openai-batch, failures go to
     `<name>_errors.jsonl` beside the output.
     """
-    from reports.export import format_of, require
+    from reports.export import format_of, refuse_own, require
+    from runner.commands.options import stop
     from runner.commands.report import shown
     from runner.store import StoreError, load_manifest, resolve_run
 
     try:
         found = shown(resolve_run(run))
         load_manifest(found)
-        chosen: Any = to or format_of(None if output is None or str(output) == "-" else output)
+        chosen: Any = to or format_of(None if output is None or to_stdout(output) else output)
         require(chosen)
+        if output is not None and not to_stdout(output):
+            refuse_own(output)
     except StoreError as exc:
-        raise click.UsageError(str(exc)) from None
+        stop(str(exc), 2)
     _run(found, output, {"to": chosen, "order": order, "status": status, "every": every})

@@ -60,12 +60,13 @@ def refresh(run: Path, summary: Summary) -> None:
 def command(runs: tuple[str, ...], form: str, output: Path | None) -> None:
     """What happened in a run: counts, times, tokens, sessions.
 
-    RUN is the folder that `run` or `bench` printed; without one, the latest. Several stand side by side and
+    RUN is the folder that `run` printed; without one, the latest. Several stand side by side and
     are never pooled.
     """
     from reports.export import refuse_own
     from reports.formats import RENDERERS
     from reports.metrics import summarize
+    from runner.commands.options import stop
     from runner.store import StoreError, load_manifest, resolve_run
 
     try:
@@ -75,7 +76,7 @@ def command(runs: tuple[str, ...], form: str, output: Path | None) -> None:
         if output is not None:
             refuse_own(output)
     except StoreError as exc:
-        raise click.UsageError(str(exc)) from None
+        stop(str(exc), 2)
     try:
         summaries = []
         for run in found:
@@ -87,6 +88,6 @@ def command(runs: tuple[str, ...], form: str, output: Path | None) -> None:
         else:
             _write_file(output, text)
     except StoreError as exc:
-        raise click.ClickException(str(exc)) from None
+        stop(str(exc), 1)
     except OSError as exc:
-        raise click.ClickException(f"cannot write {output}: {exc.strerror or exc}") from None
+        stop(f"cannot write {output}: {exc.strerror or exc}", 1)

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from runner.store import Index, Manifest, Progress
 
 
@@ -26,10 +23,11 @@ def command(run: str | None, as_json: bool) -> None:
     import msgspec
 
     from runner.commands.options import stop
+    from runner.commands.report import shown
     from runner.store import StoreError, resolve_run
 
     try:
-        told = look(resolve_run(run))
+        told = look(shown(resolve_run(run)))
     except StoreError as exc:
         stop(str(exc), 2)
     if as_json:
@@ -41,7 +39,17 @@ def command(run: str | None, as_json: bool) -> None:
 def look(path: Path) -> dict[str, Any]:
     """How a run stands, as plain data. Counts are of ids, one each, of the current prompt file."""
     from runner.journal import is_locked
-    from runner.store import AGAIN, FAILED, JOURNAL, OK, build_index, journal_files, load_manifest
+    from runner.store import (
+        AGAIN,
+        FAILED,
+        JOURNAL,
+        OK,
+        build_index,
+        current_ids,
+        inside,
+        journal_files,
+        load_manifest,
+    )
 
     manifest = load_manifest(path)
     running = any(is_locked(file) for file in journal_files(path))
@@ -50,7 +58,8 @@ def look(path: Path) -> dict[str, Any]:
     end = {JOURNAL: progress.synced_bytes} if progress is not None else None
     stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
     index = build_index(path, end, stopped_on)
-    here = _current(path, index)
+    current = current_ids(path)
+    here = index.offset >= 0 if current is None else inside(index.digest, current)
     total = manifest.prompts.requests if manifest.prompts is not None else len(index)
     ok, failed, again = (int((here & (index.state == state)).sum()) for state in (OK, FAILED, AGAIN))
     return {
@@ -81,17 +90,6 @@ def _progress(path: Path) -> Progress | None:
         return msgspec.json.decode((path / PROGRESS).read_bytes(), type=Progress)
     except (OSError, msgspec.MsgspecError):
         return None
-
-
-def _current(path: Path, index: Index) -> npt.NDArray[np.bool_]:
-    import numpy as np
-
-    from runner.rundir import CURRENT, inside
-
-    try:
-        return inside(index.digest, np.fromfile(path / CURRENT, dtype="<u8").astype(np.uint64))
-    except OSError:
-        return np.ones(len(index), dtype=bool)
 
 
 def _state(manifest: Manifest, progress: Progress | None, running: bool, left: int) -> str:
@@ -128,10 +126,12 @@ def _text(told: dict[str, Any]) -> str:
         f"  answered    {told['answered']:,} of {told['total']:,}",
         f"  failed      {told['failed']:,}",
     ]
+    if told["not_finished"]:
+        lines.append(f"  left        {told['not_finished']:,}")
     if told["in_flight"]:
         lines.append(f"  in flight   {told['in_flight']:,}")
     if told["to_send_again"]:
-        lines.append(f"  to be sent again  {told['to_send_again']:,}")
+        lines.append(f"  of them     {told['to_send_again']:,} failed or were cut, and are sent again")
     if told["left_out"]:
         lines.append(f"  left out    {told['left_out']:,} (rows the prompt file no longer has)")
     if told["bad_lines"]:

@@ -16,9 +16,8 @@ import pytest
 from reports import export
 from reports.export import ExportResult, errors_path, export_dataset, format_of
 from reports.frame import load
-from reports.rows import CURRENT
 from runner.record import ErrorKind
-from runner.store import StoreError
+from runner.store import CURRENT, StoreError
 
 ODD = 'a\u2028b\u2029c\x85d "quoted", \r\n\t\x00 ü 漢 🌊 \\'
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from reports.metrics import STALE, summarize
-from reports.rows import CURRENT
 from reports.summary import RATES, TIMES, Summary
 from runner.record import Connection, ErrorKind
+from runner.store import CURRENT
 
 MS = 1_000_000
 

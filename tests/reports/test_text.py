@@ -11,10 +11,8 @@ from reports.cells import duration, number, percentile
 from reports.distribution import Distribution
 from reports.formats import COLUMNS, RENDERERS
 from reports.metrics import summarize
-from reports.rows import CURRENT
 from reports.text import WIDTH
 from runner.record import ErrorKind
-from runner.rundir import CURRENT as RUNDIR_CURRENT
 
 SCENARIO = {
     "target": {"base_url": "http://127.0.0.1:8080/v1", "model": "smol", "api": "chat"},
@@ -197,7 +195,3 @@ def test_a_percentile_says_why_it_is_missing() -> None:
     assert percentile(of(662, 1.0), 99) == "1.00"
     assert percentile(of(662, None, "why"), 99) == "withheld"
     assert percentile(of(0, None), 99) == "-"
-
-
-def test_both_packages_mean_the_same_file() -> None:
-    assert CURRENT == RUNDIR_CURRENT

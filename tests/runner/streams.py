@@ -132,9 +132,8 @@ CORPUS: dict[str, Case] = {
         usage=usage(2),
     ),
     "line separators inside json": Case(
-        b'data: {"choices":[{"delta":{"content":"a\xe2\x80\xa8b\xc2\x85c\xe2\x80\xa9d\x0c"},"finish_reason":"stop"}]}\n\n'.replace(
-            b"\x0c", b""
-        ),
+        b'data: {"choices":[{"delta":{"content":"a\xe2\x80\xa8b\xc2\x85c\xe2\x80\xa9d"}'
+        b',"finish_reason":"stop"}]}\n\n',
         text="a\u2028b\x85c\u2029d",
         tokens=1,
     ),
@@ -255,9 +254,8 @@ CORPUS: dict[str, Case] = {
         tokens=2,
     ),
     "nan and huge numbers": Case(
-        b'data: {"choices":[{"delta":{"content":"Hello"},"finish_reason":"stop","p":NaN,"q":-Infinity}],"big":'
-        + b"9" * 40
-        + b"}\n\n",
+        b'data: {"choices":[{"delta":{"content":"Hello"},"finish_reason":"stop",'
+        b'"p":NaN,"q":-Infinity}],"big":' + b"9" * 40 + b"}\n\n",
         tokens=1,
     ),
     "duplicate keys": Case(

@@ -435,8 +435,8 @@ async def test_stops_where_nothing_works(answers: list[dict[str, Any]], sent: in
 
 async def test_goes_on_where_something_works() -> None:
     it = Set(1)
-    bad = failure(ErrorKind.BAD_REQUEST, 400)
-    it.server.answers = dict.fromkeys(range(1, 150), bad) | {n: failure() for n in range(151, 200)}
+    it.server.answers.update({n: failure(ErrorKind.BAD_REQUEST, 400) for n in range(1, 150)})
+    it.server.answers.update({n: failure() for n in range(151, 200)})
     await it.start(range(200))
     assert len(it.server.sent) == 200
     assert (it.engine.ended_by, it.engine.tripped_on) == ("finished", None)

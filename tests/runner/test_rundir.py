@@ -15,14 +15,13 @@ from runner.record import Error, ErrorKind, Record
 from runner.rundir import (
     Opened,
     close_run,
-    inside,
     link_latest,
     open_run,
     place_for,
     replace_file,
     scenario_of,
 )
-from runner.store import Manifest, Session, StoreError, load_manifest
+from runner.store import Manifest, Session, StoreError, inside, load_manifest
 from scenarios.bodies import Settings
 from scenarios.prompts import Plan, scan
 from scenarios.request import Request

@@ -244,9 +244,9 @@ def test_a_stamp_is_the_reads_and_not_the_tasks(make_loop: Callable[[], asyncio.
         def opened(stream: Stream) -> None:
             stream.on_first_token = block
 
-        async with serving(answering(chunked(sse(delta("a", finish="stop"))))) as server:
-            async with client_of(server.url, NEVER) as client:
-                stream, _ = await client.attempt("chat", b"{}", opened)
+        script = answering(chunked(sse(delta("a", finish="stop"))))
+        async with serving(script) as server, client_of(server.url, NEVER) as client:
+            stream, _ = await client.attempt("chat", b"{}", opened)
         assert stream.answer.first_token_at is not None
         return stream.answer.first_token_at, woken
 
