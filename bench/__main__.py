@@ -17,7 +17,7 @@ from bench.children import BenchError
 from bench.measures import MEASURES, QUICK, Scale
 from bench.table import Row, markdown_table, text_table
 
-RESULTS = Path(__file__).parent.parent / ".bench" / "results.md"
+PLACE = Path(__file__).parent.parent / ".bench"
 _PACKAGES = ("streamgauge", "aiohttp", "uvloop", "msgspec", "openai")
 
 
@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     about = _about(quick=given.quick, rounds=rounds)
     rows, failed = _measure(given.only or list(MEASURES), scale, rounds)
     print(f"\n{about}\n\n{text_table(rows)}")
-    _write(about, rows)
+    # A look or a part must not take the place of a result.
+    whole = not (given.quick or given.only or failed)
+    _write("results.md" if whole else "partial.md", about, rows)
     return 1 if failed else 0
 
 
@@ -68,13 +70,13 @@ def _about(*, quick: bool, rounds: int) -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
         f"load {os.getloadavg()[0]:.1f} before; Python {platform.python_version()}, {packages}; "
-        f"{turns}, alternating{'; --quick: a tenth of everything, a look and no result' if quick else ''}."
+        f"{turns}, alternating (memory: once){'; --quick: a tenth of everything, a look and no result' if quick else ''}."
     )
 
 
-def _write(about: str, rows: list[Row]) -> None:
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(f"{about}\n\n{markdown_table(rows)}\n", encoding="utf-8")
+def _write(name: str, about: str, rows: list[Row]) -> None:
+    PLACE.mkdir(exist_ok=True)
+    (PLACE / name).write_text(f"{about}\n\n{markdown_table(rows)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

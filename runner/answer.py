@@ -63,6 +63,7 @@ class Answer:
         usage: the last usage object the server sent.
         response: what the server said of itself.
         done_at: the stamp of `[DONE]`.
+        closing_at: the stamp of the last finish reason, or of the error: little can follow.
         error: (kind, message, excerpt) of an error the stream itself carried.
     """
 
@@ -76,11 +77,12 @@ class Answer:
         self.usage: dict[str, Any] | None = None
         self.response: dict[str, Any] = {}
         self.done_at: int | None = None
+        self.closing_at: int | None = None
         self.streamed = True
         self.error: tuple[ErrorKind, str, str | None] | None = None
         self._quick = quick
         self._zero: _ChoiceState | None = None
-        self._id: Any = None
+        self._id: Any = self  # nothing a chunk can hold
 
     # -- events in
 
@@ -176,7 +178,7 @@ class Answer:
 
     # -- the quick way
 
-    def _chunk(self, chunk: Chunk, at: int) -> None:
+    def _chunk(self, chunk: Chunk, at: int) -> None:  # noqa: C901 - run for every token: calls cost here
         token = ended = False
         usage = chunk.usage
         for choice in chunk.choices:
@@ -200,11 +202,13 @@ class Answer:
             if choice.finish_reason is not None and choice.finish_reason not in _NO_REASON:
                 state.finish_reason = choice.finish_reason
                 ended = True
-        if usage is not None:
+        if usage:
             self.usage = usage
         if token:
             self._token(at, usage)
-        if ended or usage is not None or chunk.id != self._id:
+        if ended:
+            self.closing_at = at
+        if ended or usage or chunk.id != self._id:
             self._id = chunk.id
             self._meta({key: getattr(chunk, key) for key in _META_KEYS})
 
@@ -214,7 +218,7 @@ class Answer:
         self.last_token_at = at
         self.token_at.append(at)
         told = usage.get("completion_tokens") if usage is not None else None
-        self.token_counts.append(told if isinstance(told, int) else None)
+        self.token_counts.append(told if type(told) is int else None)
 
     def _choice(self, index: int) -> _ChoiceState:
         state = self.choices.get(index)
@@ -229,6 +233,8 @@ class Answer:
     def _general(self, data: bytes, kind: str, at: int) -> None:
         text = data.strip()
         if not text:
+            if kind == "error":
+                self._fail(ErrorKind.STREAM_ERROR, "the server sent an error event without a word", None, at)
             return
         if text == b"[DONE]":
             self.done_at = at
@@ -236,46 +242,53 @@ class Answer:
         try:
             payload = loads(text)
         except (ValueError, RecursionError):
-            self._not_json(text, kind)
+            self._not_json(text, kind, at)
             return
         if kind == "error" or (kind == BARE and error_object(payload) is None):
             if kind == "error":
-                self._error(error_object(payload) or payload, text)
+                self._error(error_object(payload) or payload, text, at)
             return
         if not isinstance(payload, dict):
             # A comment sent as data, a number, null: nothing of an answer, and no error either.
             return
         error = error_object(payload)
         if error is not None:
-            self._error(error, text)
+            self._error(error, text, at)
             return
         self._object(payload, at)
 
-    def _not_json(self, text: bytes, kind: str) -> None:
+    def _not_json(self, text: bytes, kind: str, at: int) -> None:
         shown = text[:EXCERPT_LIMIT].decode("utf-8", "replace")
         if kind == "error":
-            self.error = (ErrorKind.STREAM_ERROR, shown, shown)
+            self._fail(ErrorKind.STREAM_ERROR, shown, shown, at)
         elif text.startswith(b":"):
             return  # a comment, emitted as data
         elif kind in {"", "message"}:
-            self.error = (ErrorKind.BAD_JSON, "an event of the stream is not JSON", shown)
+            self._fail(ErrorKind.BAD_JSON, "an event of the stream is not JSON", shown, at)
 
-    def _error(self, error: object, text: bytes) -> None:
+    def _error(self, error: object, text: bytes, at: int) -> None:
         shown = text[:EXCERPT_LIMIT].decode("utf-8", "replace")
-        self.error = (kind_of_payload(error), message_of(error), shown)
+        self._fail(kind_of_payload(error), message_of(error), shown, at)
+
+    def _fail(self, kind: ErrorKind, message: str, excerpt: str | None, at: int) -> None:
+        self.error = (kind, message, excerpt)
+        self.closing_at = at
 
     def _object(self, payload: dict[str, Any], at: int) -> None:
         choices = payload.get("choices")
         token = False
+        closing = self.closing_at
         for choice in choices if isinstance(choices, list) else []:
             if isinstance(choice, dict):
                 token |= self._general_choice(choice, at)
         usage = usage_in(payload)
-        if usage is not None:
+        if usage:
             self.usage = usage
         if token:
             self._token(at, usage)
-        self._meta(payload)
+        if usage or self.closing_at != closing or payload.get("id") != self._id:
+            self._id = payload.get("id")
+            self._meta(payload)
         if choices is not None:
             self.response.update({k: v for k, v in payload.items() if k not in _PLUMBING and v is not None})
 
@@ -293,6 +306,7 @@ class Answer:
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason not in _NO_REASON:
             state.finish_reason = reason
+            self.closing_at = at
         for key, value in choice.items():
             if key not in _CHOICE_KEYS and value is not None:
                 state.extra.setdefault(key, []).append(value)

@@ -51,6 +51,7 @@ class Chunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
+_DEEPEST = 50  # levels of objects that are merged key by key
 _decode_any = msgspec.json.Decoder().decode
 
 
@@ -67,19 +68,19 @@ def usage_in(payload: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def joined(values: list[Any]) -> Any:
+def joined(values: list[Any], depth: int = 0) -> Any:
     """Values of one key as one: strings joined, lists appended, objects merged likewise, else the last."""
     if all(isinstance(v, str) for v in values):
         return "".join(values)
     if all(isinstance(v, list) for v in values):
         return [item for v in values for item in v]
-    if all(isinstance(v, dict) for v in values):
+    if all(isinstance(v, dict) for v in values) and depth < _DEEPEST:
         gathered: dict[str, list[Any]] = {}
         for value in values:
             for key, inner in value.items():
                 if inner is not None:
                     gathered.setdefault(key, []).append(inner)
-        return {key: joined(inner) for key, inner in gathered.items()}
+        return {key: joined(inner, depth + 1) for key, inner in gathered.items()}
     return values[-1]
 
 
@@ -88,7 +89,7 @@ def loads(data: bytes) -> Any:
     try:
         return _decode_any(data)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return json.loads(data.decode("utf-8", "replace"))
+        return json.loads(data.decode("utf-8-sig", "replace"))
 
 
 def is_json(data: bytes) -> bool:

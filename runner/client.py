@@ -13,7 +13,8 @@ import msgspec
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
-from runner.chunks import clean
+from runner.answer import Answer
+from runner.chunks import clean, loads
 from runner.errors import (
     EXCERPT_LIMIT,
     error_object,
@@ -23,6 +24,7 @@ from runner.errors import (
 )
 from runner.record import CancelledBy, Connection, Error, ErrorKind, Status, Timer
 from runner.retry import is_retryable
+from runner.sse import Parser
 from runner.stream import Stream, Timeouts, truncated_kind
 from runner.target import PATHS, Redactor, Target, redacted_url
 
@@ -133,11 +135,13 @@ class Client:
         excerpt = body[:EXCERPT_LIMIT].decode("utf-8", "replace")
         error: object = None
         try:
-            payload = msgspec.json.decode(body)
+            payload = loads(body)
+            if isinstance(payload, list) and payload:
+                payload = payload[0]
             error = error_object(payload)
             if error is None and isinstance(payload, dict):
                 error = payload
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             pass
         kind = kind_of_payload(error, status)
         message = f"HTTP {status}: {message_of(error or excerpt)}"
@@ -154,8 +158,11 @@ class Client:
         if stream.broken is not None:
             return self._failed(stream, *self._broken(stream.broken), excerpt=excerpt)
         try:
-            payload = msgspec.json.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            payload = loads(body)
+        except (ValueError, RecursionError):
+            stray = _stray_error(body)
+            if stray is not None:
+                return self._failed(stream, stray[0], stray[1], excerpt=excerpt)
             content_type = stream.headers.get("content-type", "no content type")
             return self._failed(
                 stream,
@@ -231,6 +238,15 @@ class Client:
                 return ErrorKind.CONNECT, f"cannot connect to {host}: {_reason(exc)}"
             return truncated_kind(stream), f"{host} closed the connection before answering ({_reason(exc)})"
         return ErrorKind.PROTOCOL, f"{host}: {type(exc).__name__}"
+
+
+def _stray_error(body: bytes) -> tuple[ErrorKind, str] | None:
+    """The error of a stream that begins with it as a bare line of JSON, and so did not look like a stream."""
+    parser, answer = Parser(), Answer()
+    for event in [*parser.feed(body, 0, 0), parser.finish(0)]:
+        if event is not None:
+            answer.feed(event)
+    return None if answer.error is None else answer.error[:2]
 
 
 def _caused_by_encoding(exc: BaseException) -> bool:

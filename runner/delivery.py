@@ -210,7 +210,22 @@ class Delivery:
 def encode_line(record: Record) -> bytes:
     """The record as a line of the journal: strict UTF-8 JSON and its end."""
     try:
+        return _written(record)
+    except RecursionError:
+        # Nested too deeply to write. What the server said around its answer goes, the answer stays.
+        record.extra, record.response = {}, {}
+        record.usage = _flat(record.usage)
+        record.usage_partial = _flat(record.usage_partial)
+        return _written(record)
+
+
+def _written(record: Record) -> bytes:
+    try:
         return _encode(record) + b"\n"
     except UnicodeEncodeError:
         # A server sent half a surrogate pair. It is no text, and nothing else of the answer is lost for it.
         return _encode(clean(msgspec.to_builtins(record))) + b"\n"
+
+
+def _flat(usage: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if usage is None else {k: v for k, v in usage.items() if not isinstance(v, dict | list)}

@@ -30,6 +30,7 @@ _DOCUMENT_BYTES = 64 << 20
 # More than this in one read is parsed over several loop turns (about 0.4 ms each).
 _SLICE = 32 << 10
 
+_BOM = b"\xef\xbb\xbf"
 Mode = Literal["unknown", "sse", "document", "refusal"]
 
 
@@ -105,11 +106,12 @@ class Stream:
             self._task = None
             await self._over
         except asyncio.CancelledError:
+            task, self._task = self._task, None
             if not self.was_cut:
                 self.cut(by="user")
                 raise
-            if self._task is not None:
-                self._task.uncancel()
+            if task is not None:
+                task.uncancel()
         finally:
             if self._handle is not None:
                 self._handle.cancel()
@@ -123,6 +125,9 @@ class Stream:
         if self._over.done() or self.was_cut:
             return
         self._parse_backlog()
+        if self._end is not None:
+            self._finish(*self._end)  # it had ended, and was only not read through yet
+            return
         self.cancelled_by, self.timer = by, timer
         self._drop()
         if self._task is not None:
@@ -140,8 +145,9 @@ class Stream:
 
     def sent(self, at: int) -> None:
         """The request is out."""
-        self.sent_at = at
-        self._arm()
+        if self.headers_at is None:  # else the server did not wait for all of it
+            self.sent_at = at
+            self._arm()
 
     def head(self, message: RawResponseMessage, at: int) -> None:
         """Status and headers are here."""
@@ -186,7 +192,7 @@ class Stream:
 
     def _parse(self, data: bytes, at: int) -> None:
         answer = self.answer
-        begun = answer.first_token_at
+        begun, closing = answer.first_token_at, answer.closing_at
         try:
             for event in self._parser.feed(data, at, self._before):
                 answer.feed(event)
@@ -194,9 +200,9 @@ class Stream:
             self._overflow(at)
             return
         self._before = at
-        if answer.done_at is not None or answer.error is not None:
+        if answer.done_at is not None or answer.closing_at != closing:
             self._arm()
-        elif begun is None and answer.first_token_at is not None:
+        if begun is None and answer.first_token_at is not None:
             self._arm()
             if self.on_first_token is not None:
                 self.on_first_token()
@@ -204,15 +210,19 @@ class Stream:
     def _sniff(self, data: bytes, at: int) -> None:
         # The first byte tells more than Content-Type: errors come labelled as streams, and streams as text.
         self.document.append(data)
-        start = b"".join(self.document).removeprefix(b"\xef\xbb\xbf").lstrip()
-        if not start:
+        body = b"".join(self.document)
+        start = body.removeprefix(_BOM).lstrip()
+        if not start or _BOM.startswith(body):
             return
+        whole = start[:1] in {b"{", b"[", b"<"}
+        if not whole and not self._is_stream():
+            like = _like_sse(start)
+            if like is None:
+                return
+            whole = not like
         self.document.clear()
-        looks_whole = start[:1] in {b"{", b"[", b"<"}
-        self.mode = "document" if looks_whole else "sse"
-        if self.mode == "sse" and not self._is_stream() and not _like_sse(start):
-            self.mode = "document"
-        self._take(data if self.mode == "sse" else start, at)
+        self.mode = "document" if whole else "sse"
+        self._take(start if whole else body, at)
         self._arm()
 
     def _is_stream(self) -> bool:
@@ -273,6 +283,8 @@ class Stream:
         if self._over.done():
             return
         self._backlog.clear()
+        if self.mode == "unknown" and b"".join(self.document).strip():
+            self.mode = "document"
         if self.mode == "sse":
             left = self._parser.finish(self._before)
             if left is not None:
@@ -297,13 +309,13 @@ class Stream:
             add(self.started_at, limits.connect, "connect")
         elif answer.done_at is not None:
             out.append((answer.done_at + LINGER_NS, "linger"))
-        elif answer.error is not None:
-            out.append((self._last_byte_at + LINGER_NS, "linger"))
+        elif answer.error is not None and answer.closing_at is not None:
+            out.append((answer.closing_at + LINGER_NS, "linger"))
         elif self.mode == "refusal" and self.headers_at is not None:
             out.append((self.headers_at + _ERROR_BODY_NS, "error_body"))
         else:
-            if answer.finished:
-                out.append((self._last_byte_at + _AFTER_FINISH_NS, "linger"))
+            if answer.finished and answer.closing_at is not None:
+                out.append((answer.closing_at + _AFTER_FINISH_NS, "linger"))
             elif answer.last_token_at is not None:
                 add(answer.last_token_at, limits.token_gap, "token_gap")
             elif self.mode != "document":
@@ -334,16 +346,25 @@ class Stream:
             self._arm()
             return
         name: Any = due[1]
-        if name in {"linger", "error_body"} or self.answer.finished:
+        answer = self.answer
+        settled = answer.done_at is not None or answer.error is not None or answer.finished
+        if settled or self.mode == "refusal":
             self._drop()
             self._finish(None, self._last_byte_at)
         else:
             self.cut(timer=name)
 
 
-def _like_sse(start: bytes) -> bool:
-    head = start[:6]
-    return head.startswith((b":", b"data", b"event", b"id:", b"retry", b"id"))
+def _like_sse(start: bytes) -> bool | None:
+    """Whether a body begins as an event stream does; `None` where more of it has to come to tell."""
+    if start.startswith(b":"):
+        return True
+    for field in (b"data", b"event", b"id", b"retry"):
+        if field.startswith(start):
+            return None
+        if start.startswith(field) and start[len(field) : len(field) + 1] in {b":", b"\r", b"\n"}:
+            return True
+    return False
 
 
 def truncated_kind(stream: Stream) -> ErrorKind:

@@ -77,8 +77,14 @@ def redacted_url(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
+_SHORTEST_TAIL = 6  # letters of a secret that betray something of it
+
+
 class Redactor:
-    """Takes secrets out of texts that servers and libraries made."""
+    """Takes secrets out of texts that servers and libraries made.
+
+    The texts are excerpts: one that ends inside a secret must not keep its first half.
+    """
 
     def __init__(self, secrets: list[str]) -> None:
         self._secrets = sorted({s for s in secrets if len(s) >= 4}, key=len, reverse=True)
@@ -90,6 +96,10 @@ class Redactor:
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, "[secret]")
+        for secret in self._secrets:
+            for size in range(len(secret) - 1, _SHORTEST_TAIL - 1, -1):
+                if text.endswith(secret[:size]):
+                    return text[:-size] + "[secret]"
         return text
 
 

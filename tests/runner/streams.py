@@ -460,6 +460,10 @@ CORPUS: dict[str, Case] = {
         sse(*_UNFINISHED) + b'data: {"choices":[{"delta"', ErrorKind.TRUNCATED, "Hello", None
     ),
     "cut inside done": Case(sse(*_UNFINISHED) + b"data: [DON", ErrorKind.TRUNCATED, "Hello", None),
+    "finish reason null as a word": Case(
+        sse(delta("Hello"), delta(finish="null")), ErrorKind.TRUNCATED, "Hello", None
+    ),
+    "finish reason empty": Case(sse(delta("Hello"), delta(finish="")), ErrorKind.TRUNCATED, "Hello", None),
     "one choice of two unfinished": Case(
         sse(delta("Hello", finish="stop"), delta("By", index=1)), ErrorKind.TRUNCATED, "Hello"
     ),

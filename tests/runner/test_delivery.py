@@ -292,6 +292,25 @@ async def test_a_stale_connection_is_replaced_once_at_once() -> None:
     assert len(server.peers) == 2
 
 
+async def test_it_is_replaced_by_a_fresh_one_and_not_by_the_next_kept_one() -> None:
+    together = asyncio.Barrier(2)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        if peer.number < 2:
+            await together.wait()
+        await peer.send(GOOD)
+        if peer.number < 2:
+            await peer.request()  # read, and closed without a word: both
+
+    async with delivering(script, retries=0) as (delivery, server):
+        await asyncio.gather(*[delivery.send(request(), monotonic_ns()) for _ in range(2)])
+        record = await delivery.send(request(), monotonic_ns())
+    assert record.status == "ok"
+    assert [a.wait_for for a in record.attempts] == ["stale_connection"]
+    assert len(server.peers) == 3
+
+
 async def test_a_stale_connection_costs_no_retry() -> None:
     script = script_of(GOOD, None, sized(b"", "500 Oops"), GOOD)
     async with delivering(script, retries=1) as (delivery, _):

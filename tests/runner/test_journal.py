@@ -18,6 +18,7 @@ import pytest
 from runner import journal as module
 from runner.journal import Journal, is_locked
 from runner.record import Record
+from runner.reserve import Reserve
 from runner.store import StoreError, build_index, lines
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,8 @@ async def add(path: Path, *more: bytes) -> None:
 
 
 @pytest.mark.usefixtures("fast")
-async def test_cut_at_every_byte(tmp_path: Path) -> None:
+async def test_cut_at_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reserve, "take", lambda _: False)
     first, second = line(1), line(2)
     data = first + second
     path = tmp_path / "records.jsonl"

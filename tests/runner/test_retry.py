@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from hypothesis import given
@@ -82,8 +83,14 @@ def test_retry_after_in_seconds(text: str, seconds: float) -> None:
         "Wed, 14 Oct 2026 19:47:10 +0200",
     ],
 )
-def test_retry_after_as_a_date(date: str) -> None:
-    assert hinted(retry_after=date) == (30.0, "retry-after")
+def test_retry_after_as_a_date(date: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "NPT-5:45")
+    time.tzset()
+    try:
+        assert hinted(retry_after=date) == (30.0, "retry-after")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(

@@ -149,8 +149,8 @@ def test_a_login_is_redacted_in_every_form(shown: str) -> None:
 
 
 def test_a_key_that_stands_as_the_user_name_is_redacted() -> None:
-    assert redactor("http://sk-secret@h")("bad key sk-secret") == "bad key [secret]"
-    assert redactor("http://sk-secret:@h")("bad key sk-secret") == "bad key [secret]"
+    assert redactor("http://sk-secret@h")("key sk-secret is bad") == "key [secret] is bad"
+    assert redactor("http://sk-secret:@h")("key sk-secret is bad") == "key [secret] is bad"
 
 
 def test_the_longest_secret_goes_first() -> None:

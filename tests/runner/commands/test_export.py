@@ -113,4 +113,4 @@ def test_a_dataset_that_cannot_be_written(here: Path) -> None:
     result = call("-o", "no/such/folder.jsonl")
     assert result.exit_code == 1
     assert "cannot write no/such/folder.jsonl" in result.stderr
-    assert call("-o", "runs/one/records.jsonl").exit_code == 1
+    assert call("-o", "runs/one/records.jsonl").exit_code == 2

@@ -573,7 +573,7 @@ def test_two_at_the_same_time_from_standard_input(
     cli: Cli, mock_process: Start, spawn: Spawn, here: Path, until: Until
 ) -> None:
     """The second one's input does not take the place of the first one's."""
-    server = mock_process("--ttft", "100", "--itl", "20", "--tokens", "60")
+    server = mock_process("--ttft", "50", "--itl", "20", "--tokens", "30")
     child = spawn("run", "-", *to(server), "-o", "there", "-c", 2, cwd=here, stdin=subprocess.PIPE)
     assert child.stdin is not None
     child.stdin.write("".join(f'{{"prompt": "prompt {n}"}}\n' for n in range(5)))

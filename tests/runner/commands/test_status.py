@@ -93,7 +93,7 @@ def test_while_it_runs_and_after_it_was_killed(
     server = mock_process("--ttft", "20", "--itl", "50", "--tokens", "20")
     prompts = [{"prompt": f"p{n}", "max_tokens": 2 if n < 6 else 100_000} for n in range(20)]
     child = spawn("run", write(*prompts), "--base-url", server.base_url, "--model", "m", "-c", 4, cwd=here)
-    until(lambda: (here / "runs" / "p" / "run.json").exists(), child)
+    until((here / "runs" / "latest").exists, child)
     until(lambda: told(cli)["answered"] == 6, child)
     until(lambda: told(cli)["in_flight"] == 4, child)
     found = told(cli)
