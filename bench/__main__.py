@@ -67,10 +67,11 @@ def _measure(names: list[str], scale: Scale, rounds: int) -> tuple[list[Row], bo
 def _about(*, quick: bool, rounds: int) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     turns = "one round" if rounds == 1 else f"medians of {rounds} rounds"
+    look = "; --quick: a tenth of everything, a look and no result" if quick else ""
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
         f"load {os.getloadavg()[0]:.1f} before; Python {platform.python_version()}, {packages}; "
-        f"{turns}, alternating (memory: once){'; --quick: a tenth of everything, a look and no result' if quick else ''}."
+        f"{turns}, alternating (memory: once){look}."
     )
 
 

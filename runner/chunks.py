@@ -52,6 +52,7 @@ class Chunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 _DEEPEST = 50  # levels of objects that are merged key by key
+_DEEPEST_KEPT = 200
 _decode_any = msgspec.json.Decoder().decode
 
 
@@ -101,12 +102,17 @@ def is_json(data: bytes) -> bool:
     return True
 
 
-def clean(value: Any) -> Any:
-    """The same JSON value with lone surrogates replaced, so that it can be written as strict UTF-8."""
+def clean(value: Any, depth: int = 0) -> Any:
+    """The same JSON value with lone surrogates replaced, so that it can be written as strict UTF-8.
+
+    What lies deeper than any answer does (200 levels) becomes `None`: it could not be written either.
+    """
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list | dict) and depth > _DEEPEST_KEPT:
+        return None
     if isinstance(value, list):
-        return [clean(item) for item in value]
+        return [clean(item, depth + 1) for item in value]
     if isinstance(value, dict):
-        return {clean(key): clean(item) for key, item in value.items()}
+        return {clean(key): clean(item, depth + 1) for key, item in value.items()}
     return value
