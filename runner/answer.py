@@ -59,7 +59,8 @@ class Answer:
     Attributes:
         first_token_at, first_content_at, last_token_at: stamps, as given with the events; `None` before.
         token_at: the stamp of each token-bearing chunk, in order.
-        token_counts: completion tokens told so far (cumulative usage) at each of those; `None` where untold.
+        token_counts: completion tokens told so far (cumulative usage) with those chunks that told.
+        plain: the text of the last event, where it was the next text of the only choice and nothing else.
         usage: the last usage object the server sent.
         response: what the server said of itself.
         done_at: the stamp of `[DONE]`.
@@ -73,7 +74,7 @@ class Answer:
         self.first_content_at: int | None = None
         self.last_token_at: int | None = None
         self.token_at: list[int] = []
-        self.token_counts: list[int | None] = []
+        self.token_counts: list[int] = []
         self.usage: dict[str, Any] | None = None
         self.response: dict[str, Any] = {}
         self.done_at: int | None = None
@@ -81,6 +82,7 @@ class Answer:
         self.streamed = True
         self.error: tuple[ErrorKind, str, str | None] | None = None
         self._quick = quick
+        self.plain: str | None = None
         self._zero: _ChoiceState | None = None
         self._id: Any = self  # nothing a chunk can hold
 
@@ -89,6 +91,7 @@ class Answer:
     def feed(self, event: Event) -> None:
         """Take one event. Nothing after `[DONE]` or an error counts."""
         data, kind, at = event
+        self.plain = None
         if self.done_at is not None or self.error is not None:
             return
         if kind == "" and self._quick:
@@ -100,6 +103,13 @@ class Answer:
                 self._chunk(chunk, at)
                 return
         self._general(data, kind, at)
+
+    def more(self, text: str, at: int) -> None:
+        """Take the next text of the only choice: an event just like the one that left `plain`."""
+        assert self._zero is not None
+        self._zero.text.append(text)
+        self.last_token_at = at
+        self.token_at.append(at)
 
     def tail(self, event: Event) -> None:
         """Take the event that the end of the body cut short of its blank line: only if it is whole."""
@@ -166,11 +176,11 @@ class Answer:
     def chunk_tokens(self) -> list[int] | None:
         """Tokens in each token-bearing chunk, where the server told the running total with every one."""
         counts = self.token_counts
-        if not counts or len(self.choices) != 1:
+        if not counts or len(counts) != len(self.token_at) or len(self.choices) != 1:
             return None
         out, last = [], 0
         for count in counts:
-            if count is None or count < last:
+            if count < last:
                 return None
             out.append(count - last)
             last = count
@@ -178,9 +188,10 @@ class Answer:
 
     # -- the quick way
 
-    def _chunk(self, chunk: Chunk, at: int) -> None:  # noqa: C901 - run for every token: calls cost here
-        token = ended = False
+    def _chunk(self, chunk: Chunk, at: int) -> None:  # noqa: C901, PLR0912 - run for every token
+        token = ended = other = False
         usage = chunk.usage
+        content = None
         for choice in chunk.choices:
             state = self._zero if choice.index == 0 and self._zero is not None else self._choice(choice.index)
             delta = choice.delta
@@ -193,11 +204,12 @@ class Answer:
             if delta is not None:
                 if delta.reasoning_content or delta.reasoning:
                     state.reasoning.append(delta.reasoning_content or delta.reasoning or "")
-                    token = True
+                    token = other = True
                 if delta.refusal:
                     state.refusal.append(delta.refusal)
-                    token = True
+                    token = other = True
                 if delta.tool_calls:
+                    other = True
                     token |= add_calls(state.calls, delta.tool_calls)
             if choice.finish_reason is not None and choice.finish_reason not in _NO_REASON:
                 state.finish_reason = choice.finish_reason
@@ -208,6 +220,8 @@ class Answer:
             self._token(at, usage)
         if ended:
             self.closing_at = at
+        elif content and not other and usage is None and len(self.choices) == len(chunk.choices) == 1:
+            self.plain = content if self._zero is not None else None
         if ended or usage or chunk.id != self._id:
             self._id = chunk.id
             self._meta({key: getattr(chunk, key) for key in _META_KEYS})
@@ -217,8 +231,10 @@ class Answer:
             self.first_token_at = at
         self.last_token_at = at
         self.token_at.append(at)
-        told = usage.get("completion_tokens") if usage is not None else None
-        self.token_counts.append(told if type(told) is int else None)
+        if usage is not None:
+            told = usage.get("completion_tokens")
+            if type(told) is int:
+                self.token_counts.append(told)
 
     def _choice(self, index: int) -> _ChoiceState:
         state = self.choices.get(index)

@@ -84,6 +84,11 @@ class Parser:
             return []
         return self._lines(data, at, before)
 
+    @property
+    def idle(self) -> bool:
+        """Between two events, with nothing kept of either."""
+        return not (self._partial or self._data or self._type or self._after_cr or self._start)
+
     def finish(self, at: int) -> Event | None:
         """The event left without its blank line when the body ended, if any. Whether it is whole, JSON tells.
 

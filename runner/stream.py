@@ -17,6 +17,7 @@ from aiohttp.http import RawResponseMessage
 from runner.answer import Answer
 from runner.record import CancelledBy, ErrorKind, Timer
 from runner.sse import Parser, TooLarge
+from runner.steady import Steady
 from runner.transport import CURRENT, Handler
 
 _S = 1_000_000_000
@@ -77,6 +78,8 @@ class Stream:
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._handler: Handler | None = None
         self._parser = Parser()
+        self._steady = Steady()
+        self._idle = False  # the last event was plain text, and nothing is half-read
         self._last_byte_at = 0
         self._before = 0  # stamp of the read before
         self._document_size = 0
@@ -192,14 +195,26 @@ class Stream:
 
     def _parse(self, data: bytes, at: int) -> None:
         answer = self.answer
+        if self._idle:
+            text = self._steady.text_of(data)
+            if text is not None:
+                answer.more(text, at)
+                self._before = at
+                return
         begun, closing = answer.first_token_at, answer.closing_at
         try:
-            for event in self._parser.feed(data, at, self._before):
+            events = self._parser.feed(data, at, self._before)
+            for event in events:
                 answer.feed(event)
         except TooLarge:
             self._overflow(at)
             return
         self._before = at
+        # The steady way is open while nothing can be pending: no half event, no end, no error.
+        plain = answer.plain
+        self._idle = plain is not None and self._parser.idle
+        if plain is not None and self._idle and len(events) == 1:
+            self._steady.learn(data, plain)
         if answer.done_at is not None or answer.closing_at != closing:
             self._arm()
         if begun is None and answer.first_token_at is not None:
@@ -296,17 +311,15 @@ class Stream:
 
     # -- time
 
-    def _deadlines(self) -> list[tuple[int, str]]:
+    def _nearest(self) -> tuple[int, str] | None:
+        """The deadline that comes first, and whose it is."""
         limits, answer = self._timeouts, self.answer
         out: list[tuple[int, str]] = []
-
-        def add(start: int, limit: float | None, name: str) -> None:
-            if limit is not None:
-                out.append((start + int(limit * _S), name))
-
-        add(self.started_at, limits.total, "total")
+        if limits.total is not None:
+            out.append((self.started_at + int(limits.total * _S), "total"))
         if self._handler is None:
-            add(self.started_at, limits.connect, "connect")
+            if limits.connect is not None:
+                out.append((self.started_at + int(limits.connect * _S), "connect"))
         elif answer.done_at is not None:
             out.append((answer.done_at + LINGER_NS, "linger"))
         elif answer.error is not None and answer.closing_at is not None:
@@ -314,21 +327,26 @@ class Stream:
         elif self.mode == "refusal" and self.headers_at is not None:
             out.append((self.headers_at + _ERROR_BODY_NS, "error_body"))
         else:
-            if answer.finished and answer.closing_at is not None:
-                out.append((answer.closing_at + _AFTER_FINISH_NS, "linger"))
-            elif answer.last_token_at is not None:
-                add(answer.last_token_at, limits.token_gap, "token_gap")
-            elif self.mode != "document":
-                add(self.sent_at or self.started_at, limits.first_token, "first_token")
-            if self.headers_at is not None:
-                add(self._last_byte_at, limits.byte_idle, "byte_idle")
-        return out
+            self._while_answering(out)
+        return min(out) if out else None
+
+    def _while_answering(self, out: list[tuple[int, str]]) -> None:
+        limits, answer = self._timeouts, self.answer
+        if answer.finished and answer.closing_at is not None:
+            out.append((answer.closing_at + _AFTER_FINISH_NS, "linger"))
+        elif answer.last_token_at is not None:
+            if limits.token_gap is not None:
+                out.append((answer.last_token_at + int(limits.token_gap * _S), "token_gap"))
+        elif self.mode != "document" and limits.first_token is not None:
+            out.append(((self.sent_at or self.started_at) + int(limits.first_token * _S), "first_token"))
+        if self.headers_at is not None and limits.byte_idle is not None:
+            out.append((self._last_byte_at + int(limits.byte_idle * _S), "byte_idle"))
 
     def _arm(self) -> None:
-        deadlines = self._deadlines()
-        if not deadlines or self._over.done():
+        first = self._nearest()
+        if first is None or self._over.done():
             return
-        nearest = min(deadlines)[0]
+        nearest = first[0]
         if self._handle is not None:
             if self._armed_for <= nearest:
                 return  # it fires earlier and looks again then
@@ -341,8 +359,8 @@ class Stream:
         if self._over.done():
             return
         now = monotonic_ns()
-        due = min(self._deadlines(), default=(now + 1, ""))
-        if due[0] > now or self._backlog:
+        due = self._nearest()
+        if due is None or due[0] > now or self._backlog:
             self._arm()
             return
         name: Any = due[1]

@@ -130,7 +130,7 @@ class Handler(ResponseHandler):
             sink.body(_take_all(body), stamp)
         if body.is_eof() or body.exception() is not None:
             self._end(body.exception(), stamp)
-        elif self.exception() is not None:
+        elif self._exception is not None:
             self._end(self.exception(), stamp)
 
     def _end(self, exc: BaseException | None, stamp: int) -> None:

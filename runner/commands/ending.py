@@ -24,8 +24,8 @@ def finish(
     from reports.text import render
 
     path, session = opened.path, opened.session
-    click.echo(render([summarize(path)]), nl=False)
-    failed = _failed(opened, plan)
+    summary = summarize(path)
+    click.echo(render([summary]), nl=False)
     complete = session.ended_by == "finished"
     if dataset is not None and complete:
         _write_dataset(path, dataset)
@@ -57,7 +57,7 @@ def finish(
     codes = {"interrupted": 130, "error": 1, "terminated": 75, "disk_full": 75, "circuit_breaker": 75}
     if session.ended_by in codes:
         return codes[session.ended_by]
-    return 3 if failed else 0
+    return 3 if summary.requests.answered < plan.requests else 0
 
 
 def _advice(kind: str | None) -> str:
@@ -71,14 +71,6 @@ def _advice(kind: str | None) -> str:
         "bad_content_type": "Check --base-url: is it the API's?",
         "timeout": "Check the server, or give it more time.",
     }.get(kind or "", "Check the server.")
-
-
-def _failed(opened: Opened, plan: Plan) -> int:
-    """Requests of this prompt file that have no answer, failed ones of earlier sessions included."""
-    from runner.store import OK, build_index, inside
-
-    index = build_index(opened.path)
-    return int((inside(index.digest, plan.digests) & (index.state != OK)).sum())
 
 
 def _write_dataset(path: Path, dataset: Path) -> None:

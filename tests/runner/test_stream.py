@@ -620,6 +620,19 @@ async def test_reads_that_come_meanwhile_keep_their_order_and_stamps() -> None:
     assert stream.ended_at == 4000
 
 
+async def test_a_line_end_in_a_later_read_makes_no_token_late() -> None:
+    play = Play()
+
+    async def rest(stream: Stream) -> None:
+        stream.body(sse(HELLO[0]), 1000)
+        stream.body(sse(HELLO[1])[:-2], 2000)
+        stream.body(b"\n", 3000)
+        stream.body(b"\n", 4000)
+        stream.ended(None, 5000)
+
+    assert (await play.run(rest)).answer.token_at == [2000]
+
+
 async def test_a_slice_may_end_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     data = sse(*HELLO, done=True).replace(b"\n", b"\r\n")
     for size in range(1, 60, 7):
@@ -696,12 +709,9 @@ async def test_the_document_and_the_stream_are_told_apart_by_the_first_byte() ->
     assert list(found.values()) == ["document"] * 4 + ["sse"] * 4
 
 
-# -- known to be wrong
+# -- once wrong
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the short wait after a finish reason is not armed when the reason comes"
-)
 async def test_a_finished_answer_ends_without_any_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_AFTER_FINISH_NS", 50_000_000)
     play = Play()
@@ -715,7 +725,6 @@ async def test_a_finished_answer_ends_without_any_timer(monkeypatch: pytest.Monk
     assert not stream.was_cut
 
 
-@pytest.mark.xfail(strict=True, reason="the waits count from the last byte, and a ping is one")
 @pytest.mark.parametrize("last", [delta("a", finish="stop"), {"error": "x"}], ids=["finish", "error"])
 async def test_pings_do_not_keep_what_is_over(monkeypatch: pytest.MonkeyPatch, last: dict[str, Any]) -> None:
     monkeypatch.setattr(module, "_AFTER_FINISH_NS", 50_000_000)
@@ -732,7 +741,6 @@ async def test_pings_do_not_keep_what_is_over(monkeypatch: pytest.MonkeyPatch, l
     assert not (await play.run(rest)).was_cut
 
 
-@pytest.mark.xfail(strict=True, reason="the total timer calls an answer that is known a time-out")
 @pytest.mark.parametrize("known", ["done", "error", "refusal"])
 async def test_a_known_answer_is_not_spoilt_by_the_total_timer(known: str) -> None:
     play = Play(Timeouts(None, None, None, None, 0.05))
@@ -751,7 +759,6 @@ async def test_a_known_answer_is_not_spoilt_by_the_total_timer(known: str) -> No
     assert stream.mode == ("refusal" if known == "refusal" else "sse")
 
 
-@pytest.mark.xfail(strict=True, reason="a task cancelled from outside is cancelled a second time by cut()")
 async def test_a_time_limit_of_the_callers_is_a_timeout() -> None:
     play = Play()
 
@@ -764,9 +771,6 @@ async def test_a_time_limit_of_the_callers_is_a_timeout() -> None:
             await play.stream.run(post())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a connection already given back to the pool is closed under its next user"
-)
 async def test_a_cut_after_the_end_of_the_body_leaves_the_connection_alone() -> None:
     play = Play()
 
@@ -800,19 +804,16 @@ def single(data: bytes) -> list[bytes]:
     return [data[n : n + 1] for n in range(len(data))]
 
 
-@pytest.mark.xfail(strict=True, reason="one byte is not enough to tell a stream by, where its label does not")
 async def test_a_stream_under_a_wrong_label_in_single_bytes() -> None:
     stream = await sniffed(single(sse(*HELLO, done=True)), "text/plain")
     assert stream.mode == "sse"
     assert stream.answer.text() == "Hello"
 
 
-@pytest.mark.xfail(strict=True, reason="a word that begins with `data` is taken for a stream")
 async def test_plain_text_that_begins_like_a_field() -> None:
     assert (await sniffed([b"database is down"], "text/plain")).mode == "document"
 
 
-@pytest.mark.xfail(strict=True, reason="a BOM in pieces hides the first byte")
 async def test_a_document_behind_a_bom_in_single_bytes() -> None:
     stream = await sniffed(single(b'\xef\xbb\xbf{"choices": []}'), "application/json")
     assert stream.mode == "document"

@@ -1,0 +1,158 @@
+"""The steady way says what the full way says, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.answer import Answer
+from runner.sse import Parser
+from runner.steady import Steady
+from runner.stream import Stream, Timeouts
+
+
+def event(text: Any, **more: Any) -> bytes:
+    body = {"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {"content": text}, **more}]}
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+def taught(text: str = "one") -> Steady:
+    steady = Steady()
+    steady.learn(event(text), text)
+    return steady
+
+
+def test_knows_nothing_at_first() -> None:
+    assert Steady().text_of(event("x")) is None
+    assert Steady().text_of(b"") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["two", " ", 'a "quote"', "back\\slash", "\n", "\u2028", "é", "😀", '"}]}', "{"]
+)
+def test_the_same_shape_with_another_text(text: str) -> None:
+    assert taught().text_of(event(text)) == text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        event(""),
+        event(None),
+        event("x", finish_reason="stop"),
+        event("x").replace(b'"c1"', b'"c2"'),
+        event("x")[:-1],
+        event("x") + event("y"),
+        event("x") + b": ping\n\n",
+        b": ping\n\n" + event("x"),
+        event("x").replace(b'"x"', b'"x", "role": "assistant"'),
+        event("x").replace(b'"x"', b'"x", "content": "y"'),
+        event("x").replace(b'"x"', b'"\xff"'),
+        event("x").replace(b'"x"', b'"\\ud800"'),
+        event("x").replace(b'"x"', b'"a\nb"'),
+        event("x").replace(b'"x"', b'"x'),
+        event("x").replace(b'"x"', b"1"),
+        event("x").replace(b'"x"', b'"'),
+        b"data: [DONE]\n\n",
+        b"",
+    ],
+)
+def test_any_doubt_is_none(data: bytes) -> None:
+    assert taught().text_of(data) is None
+
+
+def test_learns_nothing_from_two_texts_or_another_text() -> None:
+    steady = Steady()
+    steady.learn(b'data: {"choices":[{"delta":{"content":"a","x":{"content":"a"}}}]}\n\n', "a")
+    assert steady.text_of(b'data: {"choices":[{"delta":{"content":"b","x":{"content":"a"}}}]}\n\n') is None
+    steady.learn(event("a"), "b")
+    assert steady.text_of(event("c")) is None
+
+
+def test_gives_up_on_padding_and_not_on_a_steady_stream() -> None:
+    steady = Steady()
+    for n in range(10):
+        steady.learn(event("a", pad="p" * n), "a")
+    assert steady.text_of(event("b", pad="p" * 9)) is None
+    steady = Steady()
+    for n in range(10):
+        steady.learn(event("a", pad="p" * n), "a")
+        assert steady.text_of(event("b", pad="p" * n)) == "b"
+
+
+class _Line:
+    """Stands for the connection: nothing is paused, nothing is sent."""
+
+    transport = None
+
+    def drop(self) -> None:
+        pass
+
+
+async def _through_a_stream(reads: list[bytes]) -> Answer:
+    stream = Stream(Timeouts())
+    stream.connected(_Line(), None)  # type: ignore[arg-type]
+    stream.mode = "sse"
+    for at, data in enumerate(reads):
+        stream.body(data, at)
+        await asyncio.sleep(0)
+    stream.ended(None, len(reads))
+    return stream.answer
+
+
+def _in_full(reads: list[bytes]) -> Answer:
+    parser, answer = Parser(), Answer(quick=False)
+    for at, data in enumerate(reads):
+        for one in parser.feed(data, at, at - 1):
+            answer.feed(one)
+    return answer
+
+
+def _said(answer: Answer) -> dict[str, Any]:
+    return {
+        "choices": [answer.choices[index].as_dict() for index in sorted(answer.choices)],
+        "token_at": answer.token_at,
+        "first": (answer.first_token_at, answer.first_content_at, answer.last_token_at),
+        "usage": answer.usage,
+        "tokens": answer.chunk_tokens(),
+        "done": answer.done_at,
+        "error": answer.error,
+        "extra": answer.extra(),
+    }
+
+
+texts = st.text(max_size=6)
+events = st.one_of(
+    texts.map(event),
+    texts.map(lambda t: event(t, finish_reason="stop")),
+    texts.map(lambda t: event(t, logprobs={"content": [{"token": t}]})),
+    texts.map(lambda t: event(t).replace(b'"content"', b'"reasoning_content"')),
+    texts.map(lambda t: event(t).replace(b"\n\n", b"\r\n\r\n")),
+    texts.map(lambda t: event(t).replace(b'"index": 0', b'"index": 1')),
+    texts.map(lambda t: event(t).replace(b"}]}\n", b'}], "usage": {"completion_tokens": 3}}\n')),
+    st.just(b": ping\n\n"),
+    st.just(b"event: x\n"),
+    st.just(b'data: {"error": "no"}\n\n'),
+    st.just(b"data: [DONE]\n\n"),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(events, max_size=14), st.lists(st.integers(0, 400), max_size=3))
+def test_a_stream_read_either_way_says_the_same(sent: list[bytes], cuts: list[int]) -> None:
+    reads: list[bytes] = []
+    for place, data in enumerate(sent):
+        # Some events come in two reads, or share one with the next.
+        at = cuts[place % len(cuts)] if cuts else 0
+        if cuts and at % 3 == 0:
+            reads += [part for part in (data[:at], data[at:]) if part]
+        elif cuts and at % 3 == 1 and reads:
+            reads[-1] += data
+        else:
+            reads.append(data)
+    assert _said(asyncio.run(_through_a_stream(reads))) == _said(_in_full(reads))
