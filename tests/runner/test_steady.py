@@ -156,3 +156,9 @@ def test_a_stream_read_either_way_says_the_same(sent: list[bytes], cuts: list[in
         else:
             reads.append(data)
     assert _said(asyncio.run(_through_a_stream(reads))) == _said(_in_full(reads))
+
+
+@pytest.mark.parametrize("half", [b": com", b"event: error\n", b"data: {\n", b"x"])
+def test_what_is_half_read_closes_the_steady_way(half: bytes) -> None:
+    reads = [event("a"), event("b"), half, event("c"), event("d")]
+    assert _said(asyncio.run(_through_a_stream(reads))) == _said(_in_full(reads))
