@@ -10,12 +10,16 @@ from typing import Any, cast
 
 import pytest
 from aiohttp.http import RawResponseMessage
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runner import stream as module
+from runner.answer import Answer
 from runner.record import Timer
+from runner.sse import Parser
 from runner.stream import Stream, Timeouts
 from runner.transport import Handler
-from tests.runner.streams import HELLO, NEVER, delta, sse, usage
+from tests.runner.streams import CORPUS, HELLO, NEVER, delta, sse, usage
 
 LIMIT_S = 0.08
 _S = 1_000_000_000
@@ -657,6 +661,75 @@ async def test_an_end_that_comes_before_the_parsing_does_is_not_late() -> None:
         stream.ended(None, 1500)
 
     assert (await play.run(rest)).ended_at == 1500
+
+
+def _repeated() -> list[bytes]:
+    """Chunks that differ in their text alone, with everything that must not be taken for one in between."""
+    same = [
+        sse(delta(text)) for text in ("a", " b", 'q"q', "back\\slash", "é", "\u2028", "\x00", "", "}", '"}}')
+    ]
+    odd = [
+        b'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"},"finish_reason":null}]}\n\n',
+        sse(delta("x", index=1)),
+        sse(delta("x", role="assistant")),
+        sse({**delta("x"), "usage": usage(3)}),
+        sse({**delta("x"), "id": "c-2"}),
+        sse({**delta("x"), "error": {"message": "a", "x": delta("b")}}),
+        sse(delta("x")).replace(b"\n\n", b"\r\n\r\n"),
+        sse(delta("x")).replace(b"data: ", b"data:"),
+        b"event: error\n" + sse(delta("x")),
+        sse(delta("x")).replace(b'"content": "x"', b'"content": "x", "content": "y"'),
+        sse(delta("x")).replace(b'"x"', b'"x\xff"'),
+        sse(delta("x")).replace(b'"x"', b'"x\\"'),
+        sse(delta("x")).replace(b'"x"', b"7"),
+        sse(delta("x")) + sse(delta("y")),
+        sse(delta("x"))[:-1],
+        b": ping\n\n",
+        b"data: [DONE]\n\n",
+        sse(delta("x", finish="stop")),
+    ]
+    return same + odd
+
+
+def _seen(answer: Answer) -> dict[str, Any]:
+    return {
+        "choices": [answer.main_choice(), answer.all_choices()],
+        "said": [repr(answer.extra()), repr(answer.usage), sorted(answer.response.items()), answer.error],
+        "times": [answer.first_token_at, answer.first_content_at, answer.last_token_at, answer.done_at],
+        "chunks": [answer.token_at, answer.chunk_tokens()],
+        "verdict": answer.verdict(broken=False),
+    }
+
+
+async def _both_ways(reads: list[bytes]) -> None:
+    play = Play()
+    play.begin()
+    plain, parser = Answer(quick=False), Parser()
+    for at, data in enumerate(reads, 1):
+        play.stream.body(data, at)
+        for event in parser.feed(data, at, at - 1):
+            plain.feed(event)
+    left = parser.finish(len(reads))
+    if left is not None:
+        plain.tail(left)
+    play.stream.ended(None, len(reads) + 1)
+    assert _seen(play.stream.answer) == _seen(plain)
+
+
+@pytest.mark.parametrize("name", [n for n in CORPUS if n != "nested too deep"])
+async def test_an_event_a_read_is_read_as_ever(name: str) -> None:
+    parts = CORPUS[name].body.split(b"\n\n")
+    await _both_ways([part + b"\n\n" for part in parts[:-1]] + [part for part in parts[-1:] if part])
+
+
+async def test_reads_that_look_alike_are_read_as_ever() -> None:
+    for odd in _repeated():
+        await _both_ways([*_repeated()[:3], odd, *_repeated()[:10]])
+
+
+@given(st.lists(st.sampled_from(_repeated()), max_size=12))
+def test_any_order_of_reads_that_look_alike(reads: list[bytes]) -> None:
+    asyncio.run(_both_ways([sse(delta("a")), *reads]))
 
 
 async def test_the_first_token_is_told_once() -> None:
