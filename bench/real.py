@@ -89,7 +89,7 @@ def serving(python: Path) -> Iterator[str]:
     """A server in a child process; gives its address, and ends the process whatever happens."""
     log = PLACE / "server.log"
     with log.open("wb") as out:
-        child = subprocess.Popen(  # noqa: S603
+        child = subprocess.Popen(
             [python, "-m", "bench.real", "serve"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -235,7 +235,7 @@ def cancel(address: str) -> None:
     show_command(argv)
     # In `.real`, so that `runs/latest` goes on pointing at something worth a report.
     with (PLACE / "cancelled.txt").open("wb") as report:
-        child = subprocess.Popen([command(), *argv], cwd=PLACE, stdout=report)  # noqa: S603
+        child = subprocess.Popen([command(), *argv], cwd=PLACE, stdout=report)
     try:
         table, idle_s = watch(address, child)
         code = child.wait(LAST_S)
@@ -446,7 +446,7 @@ def streamgauge(argv: list[Any], limit_s: float) -> int:
 def run(argv: list[Any], limit_s: float) -> int:
     """Run a program in the project's folder; gives its exit code."""
     try:
-        return subprocess.run(argv, cwd=ROOT, timeout=limit_s, check=False).returncode  # noqa: S603
+        return subprocess.run(argv, cwd=ROOT, timeout=limit_s, check=False).returncode
     except subprocess.TimeoutExpired:
         raise CheckError(f"{Path(argv[0]).name} took more than {limit_s} s and was ended") from None
 

@@ -60,6 +60,7 @@ class Answer:
         first_token_at, first_content_at, last_token_at: stamps, as given with the events; `None` before.
         token_at: the stamp of each token-bearing chunk, in order.
         token_counts: completion tokens told so far (cumulative usage) with those chunks that told.
+        chunk_id: the `id` of the last chunk.
         plain: the text of the last event, where it was the next text of the only choice and nothing else.
         usage: the last usage object the server sent.
         response: what the server said of itself.
@@ -84,7 +85,7 @@ class Answer:
         self._quick = quick
         self.plain: str | None = None
         self._zero: _ChoiceState | None = None
-        self._id: Any = self  # nothing a chunk can hold
+        self.chunk_id: Any = self  # nothing a chunk can hold
 
     # -- events in
 
@@ -222,8 +223,8 @@ class Answer:
             self.closing_at = at
         elif content and not other and usage is None and len(self.choices) == len(chunk.choices) == 1:
             self.plain = content if self._zero is not None else None
-        if ended or usage or chunk.id != self._id:
-            self._id = chunk.id
+        if ended or usage or chunk.id != self.chunk_id:
+            self.chunk_id = chunk.id
             self._meta({key: getattr(chunk, key) for key in _META_KEYS})
 
     def _token(self, at: int, usage: dict[str, Any] | None) -> None:
@@ -302,8 +303,8 @@ class Answer:
             self.usage = usage
         if token:
             self._token(at, usage)
-        if usage or self.closing_at != closing or payload.get("id") != self._id:
-            self._id = payload.get("id")
+        if usage or self.closing_at != closing or payload.get("id") != self.chunk_id:
+            self.chunk_id = payload.get("id")
             self._meta(payload)
         if choices is not None:
             self.response.update({k: v for k, v in payload.items() if k not in _PLUMBING and v is not None})

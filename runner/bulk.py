@@ -57,7 +57,8 @@ def run_bulk(opened: Opened, plan: Plan, target: Target, redact: Redactor, setti
             runner.run(job.main())
         finally:
             opened.journal.close()
-            progress.close(job.snapshot())
+            if hasattr(job, "engine"):  # else it failed before it began: that error is the one to show
+                progress.close(job.snapshot())
     return job.engine
 
 

@@ -31,6 +31,8 @@ class Sink(Protocol):
     def append(self, line: bytes) -> asyncio.Future[bool]: ...  # noqa: D102
     @property
     def room_needed(self) -> int: ...  # noqa: D102
+    @property
+    def why(self) -> str: ...  # noqa: D102
     def give_up(self) -> None: ...  # noqa: D102
 
 
@@ -146,7 +148,7 @@ class Engine:
         if full and self._room.is_set() and not self.stopping:
             self._room.clear()
             self._tell(
-                "the disk is full: nothing new is sent, what is in flight is kept. Make room "
+                f"{self._journal.why}: nothing new is sent, what is in flight is kept. Make room "
                 f"({max(self._journal.room_needed >> 20, 1)} MB), or the run ends, resumable, "
                 f"{DISK_WAIT_S:g} s after its last stream."
             )
@@ -164,7 +166,7 @@ class Engine:
             await asyncio.sleep(0.1)
         await asyncio.sleep(DISK_WAIT_S)
         self._journal.give_up()
-        self.stop("disk_full", "the disk is full")
+        self.stop("disk_full", self._journal.why)
 
     async def _place(self) -> int | None:
         """Wait for a place and for room on the disk. Returns since when it was free; `None` on stop."""

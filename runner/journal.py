@@ -200,6 +200,13 @@ class Journal:
         return done
 
     @property
+    def why(self) -> str:
+        """Why it cannot be written."""
+        if self.failure is None or self.failure.errno in _NO_ROOM:
+            return "the disk is full"
+        return f"the journal cannot be written ({self.failure.strerror})"
+
+    @property
     def room_needed(self) -> int:
         """Bytes that have to be free before a full disk counts as having room again."""
         return self._reserve.needed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 RESERVE_BYTES = 4 << 20
@@ -19,12 +20,15 @@ class Reserve:
         self._path = path
         self._size = size
         self._settled = False
+        self._lock = threading.Lock()  # the writing and the syncing thread both come here
         self.held = False
 
     def take(self) -> bool:
         """Set the space aside, where there is room. Returns whether it is held."""
-        if self.held:
-            return True
+        with self._lock:
+            return self.held or self._take()
+
+    def _take(self) -> bool:
         try:
             free = self._free()
             if not self._settled:
@@ -46,9 +50,10 @@ class Reserve:
 
     def release(self) -> bool:
         """Give the space back to whoever writes next. Returns whether any was held."""
-        held, self.held = self.held, False
-        self._remove()
-        return held
+        with self._lock:
+            held, self.held = self.held, False
+            self._remove()
+            return held
 
     def _free(self) -> int:
         if not hasattr(os, "statvfs"):  # Windows

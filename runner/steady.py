@@ -43,12 +43,16 @@ class Steady:
         self._lessons = 0
         return text or None
 
+    def forget(self) -> None:
+        """The stream has moved on to another id: what is known would speak for the one before."""
+        self._shortest = 0
+
     def learn(self, data: bytes, text: str) -> None:
         """Keep the shape of a read that was one event of one text and nothing else, read in full."""
+        self._shortest = 0  # what was known is not what came last
         if self._lessons >= _LESSONS:
             return
         self._lessons += 1
-        self._shortest = 0
         found = list(_LITERAL.finditer(data))
         if len(found) != 1:
             return

@@ -79,6 +79,7 @@ class Stream:
         self._handler: Handler | None = None
         self._parser = Parser()
         self._steady = Steady()
+        self._steady_id: Any = None
         self._idle = False  # the last event was plain text, and nothing is half-read
         self._last_byte_at = 0
         self._before = 0  # stamp of the read before
@@ -215,6 +216,9 @@ class Stream:
         self._idle = plain is not None and self._parser.idle
         if plain is not None and self._idle and len(events) == 1:
             self._steady.learn(data, plain)
+            self._steady_id = answer.chunk_id
+        elif answer.chunk_id != self._steady_id:
+            self._steady.forget()
         if answer.done_at is not None or answer.closing_at != closing:
             self._arm()
         if begun is None and answer.first_token_at is not None:

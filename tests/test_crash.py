@@ -353,7 +353,7 @@ def test_no_file_may_grow(tmp_path: Path, mock_process: Callable[..., Mock], spa
     err = child.communicate(timeout=60)[1]
     assert child.returncode == 75, err
     assert "the disk is full: nothing new is sent" in err
-    assert f"the disk with {run} is full. Make room. Run the same command again to go on." in err
+    assert f"stopped: the disk is full ({run}). Make room. Run the same command again to go on." in err
     journal = run / "records.jsonl"
     assert 0 < journal.stat().st_size <= 40_000
     first = records(journal)

@@ -22,9 +22,13 @@ def finish(
     """Print how it ended; return the exit code."""
     from reports.metrics import summarize
     from reports.text import render
+    from runner.store import StoreError
 
     path, session = opened.path, opened.session
-    summary = summarize(path)
+    try:
+        summary = summarize(path)
+    except StoreError as exc:
+        stop(f"the run is over and its answers are in {path}, but they could not be summed up: {exc}", 1)
     click.echo(render([summary]), nl=False)
     complete = session.ended_by == "finished"
     if dataset is not None and complete:
@@ -48,7 +52,7 @@ def finish(
     messages = {
         "interrupted": f"interrupted. {again}",
         "terminated": f"stopped by SIGTERM. {again}",
-        "disk_full": f"stopped: the disk with {path} is full. Make room. {again}",
+        "disk_full": f"stopped: {session.reason} ({path}). Make room. {again}",
         "circuit_breaker": f"stopped, because nothing succeeds: {session.reason}\n"
         f"{_advice(session.stopped_on)} {again}",
     }

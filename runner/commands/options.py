@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable
@@ -14,6 +15,15 @@ import click
 OPENAI = "https://api.openai.com/v1"
 _UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "h": 3600.0}
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_FRAMING = {
+    "content-length",
+    "transfer-encoding",
+    "content-encoding",
+    "connection",
+    "expect",
+    "te",
+    "upgrade",
+}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -52,13 +62,22 @@ class Param(click.ParamType[tuple[str, Any]]):
         if not equals or not key:
             self.fail(f"{value!r} is not KEY=JSON, as in temperature=0.2", param, ctx)
         try:
-            return key, json.loads(text)
+            return key, json.loads(text, parse_constant=_not_finite, parse_float=_finite)
         except ValueError:
             self.fail(
                 f"the value of {key!r} is not JSON: {text!r} (a text needs quotes: '{key}=\"...\"')",
                 param,
                 ctx,
             )
+
+
+def _not_finite(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _not_finite(text)
 
 
 class Header(click.ParamType[tuple[str, str]]):
@@ -76,6 +95,8 @@ class Header(click.ParamType[tuple[str, str]]):
         name, text = name.strip(), text.strip()
         if not colon or not _HEADER_NAME.fullmatch(name):
             self.fail("a header is NAME:VALUE, as in X-Team:search", param, ctx)
+        if name.lower() in _FRAMING:
+            self.fail(f"header {name} is set by the request itself", param, ctx)
         if not text.isprintable() or not text.isascii():
             self.fail(f"the value of header {name} holds characters HTTP does not allow", param, ctx)
         return name, text

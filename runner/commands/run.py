@@ -161,8 +161,14 @@ def _settings(given: dict[str, Any]) -> Settings:
     from runner.delivery import Keep
     from runner.stream import Timeouts
 
-    if given["ca_file"] is not None and not Path(given["ca_file"]).is_file():
-        raise click.UsageError(f"--ca-file {given['ca_file']}: no such file")
+    if given["ca_file"] is not None:
+        import ssl
+
+        try:
+            ssl.create_default_context(cafile=given["ca_file"])
+        except OSError as exc:
+            reason = "it holds no certificate" if isinstance(exc, ssl.SSLError) else exc.strerror
+            raise click.UsageError(f"--ca-file {given['ca_file']}: {reason}") from None
     return Settings(
         concurrency=given["concurrency"],
         retries=given["retries"],
@@ -271,6 +277,8 @@ def _announce(opened: Opened, plan: Plan) -> None:
         say(f"note: {note}")
     if plan.bad_count:
         say(f"note: {plan.bad_count:,} bad rows are left out, the first: {plan.source.path}: {plan.bad[0]}")
+    if plan.fields:
+        say(f"note: these columns go into the requests: {', '.join(plan.fields)}")
     if plan.model_overridden:
         say(f"note: --model replaces another model in {plan.model_overridden:,} rows")
     if plan.duplicate_custom_ids:

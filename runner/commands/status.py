@@ -54,6 +54,8 @@ def look(path: Path) -> dict[str, Any]:
     manifest = load_manifest(path)
     running = any(is_locked(file) for file in journal_files(path))
     progress = _progress(path) if running else None
+    if progress is not None and progress.session != len(manifest.sessions):
+        progress = None  # of the session before: this one has said nothing yet
     # While it runs, only what is known to be on disk counts.
     end = {JOURNAL: progress.synced_bytes} if progress is not None else None
     stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}

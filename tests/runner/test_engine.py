@@ -89,6 +89,7 @@ class Paper:
     """A `Sink` that writes at once, or when told."""
 
     room_needed = 8 << 20
+    why = "the disk is full"
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []

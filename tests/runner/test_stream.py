@@ -673,7 +673,6 @@ def _repeated() -> list[bytes]:
         sse(delta("x", index=1)),
         sse(delta("x", role="assistant")),
         sse({**delta("x"), "usage": usage(3)}),
-        sse({**delta("x"), "id": "c-2"}),
         sse({**delta("x"), "error": {"message": "a", "x": delta("b")}}),
         sse(delta("x")).replace(b"\n\n", b"\r\n\r\n"),
         sse(delta("x")).replace(b"data: ", b"data:"),
@@ -730,6 +729,11 @@ async def test_reads_that_look_alike_are_read_as_ever() -> None:
 @given(st.lists(st.sampled_from(_repeated()), max_size=12))
 def test_any_order_of_reads_that_look_alike(reads: list[bytes]) -> None:
     asyncio.run(_both_ways([sse(delta("a")), *reads]))
+
+
+async def test_ids_that_come_and_go_are_read_as_ever() -> None:
+    one, two = sse(delta("a")), sse({**delta("x"), "id": "c-2"})
+    await _both_ways([one, two, one, two, one, two])
 
 
 async def test_the_first_token_is_told_once() -> None:
