@@ -111,7 +111,8 @@ def _durations(rows: Sequence[Row], counts: list[Tokens]) -> dict[str, Any]:
     span = at["last_token"].ms_since(at["first_token"])
     connect = _integers([row.connection.connect_ns if not row.connection.reused else None for row in rows])
     with np.errstate(divide="ignore", invalid="ignore"):
-        tpot = np.where(shown >= 2, span / (shown - 1), np.nan)
+        # Several tokens that came at one instant tell nothing of the time one takes.
+        tpot = np.where((shown >= 2) & (span > 0), span / (shown - 1), np.nan)
         rate = np.where((span > 0) & (shown > 0), shown / span * 1e3, np.nan)
     return {
         "ttft_ms": at["first_token"].ms_since(at["sent"]),

@@ -97,7 +97,8 @@ def _journal_notes(summary: Summary) -> list[str]:
         out.append(f"{several(journal.bad_count, 'bad line')} left out: {', '.join(places)}.")
     if journal.lines > journal.ids:
         out.append(
-            f"{several(journal.lines - journal.ids, 'journal line')}: earlier results of requests sent again."
+            f"{several(journal.lines - journal.ids, 'journal line')}: earlier results of requests sent "
+            "again, whose cost is not in these numbers."
         )
     if summary.requests.outside:
         out.append(

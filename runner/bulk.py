@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import time
 from array import array
 from bisect import bisect_left
@@ -31,7 +32,7 @@ from scenarios.prompts import Plan
 from scenarios.request import Request, digest64
 
 _TICK_S = 0.5
-_SKIPPED_A_TURN = 50
+_TURN_S = 0.0005  # how long settled rows may be skipped before the loop gets its turn
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class Settings(msgspec.Struct, frozen=True):
     include_usage: bool = True
     keep: Keep = Keep()
     keep_headers: tuple[str, ...] = ()
-    grace_s: float = 25.0
+    grace_s: float | None = 25.0
     verify: bool = True
     ca_file: str | None = None
 
@@ -52,10 +53,15 @@ def run_bulk(opened: Opened, plan: Plan, target: Target, redact: Redactor, setti
     """Run the job to its end, and leave what became of it in the opened run's session. Blocks."""
     progress = Progress(plan.requests, len(opened.settled))
     job = _Job(opened, plan, target, redact, settings, progress)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             runner.run(job.main())
         finally:
+            # uvloop leaves its own behind, deaf: what follows must still end by Ctrl-C.
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
             opened.journal.close()
             if hasattr(job, "engine"):  # else it failed before it began: that error is the one to show
                 progress.close(job.snapshot())
@@ -95,7 +101,7 @@ class _Job:
 
     async def main(self) -> None:
         settings, session = self._settings, self._opened.session
-        journal = self._opened.journal
+        opened, journal = self._opened, self._opened.journal
         slots = Slots(settings.concurrency)
         async with open_session(
             self._target.headers, verify=settings.verify, ca_file=settings.ca_file
@@ -108,9 +114,10 @@ class _Job:
                 retries=settings.retries,
                 include_usage=settings.include_usage,
                 keep=settings.keep,
-                on_first_token=slots.open_all,
             )
-            self.engine = Engine(self._delivery, journal, slots, Breaker(), self._tell)
+            breaker = Breaker(answered=opened.answered > 0)
+            self.engine = Engine(self._delivery, journal, slots, breaker, self._tell)
+            self._delivery.on_first_token = self.engine.first_token
             journal.start(self.engine.on_full)
             self._catch_signals()
             ticker = asyncio.create_task(self._tick())
@@ -138,16 +145,16 @@ class _Job:
     async def _feed(self) -> AsyncGenerator[Request]:
         settled = array("Q", self._opened.settled.tobytes())
         blocks, builder = self._plan.blocks(), self._plan.builder()
-        skipped = 0
+        turn = time.perf_counter()
         block = await asyncio.to_thread(next, blocks, None)
         while block is not None:
             ahead = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
             try:
                 for request in builder.feed(block):
                     if _among(settled, digest64(request.id)):
-                        skipped += 1
-                        if skipped % _SKIPPED_A_TURN == 0:
+                        if time.perf_counter() - turn > _TURN_S:
                             await asyncio.sleep(0)
+                            turn = time.perf_counter()
                     else:
                         yield request
                 if builder.done:
@@ -169,18 +176,21 @@ class _Job:
     def _signalled(self, how: Any) -> None:
         self._signals += 1
         if self._signals > 1:
-            self._tell("closing the streams")
+            if how == "interrupted" and self.engine.stopping:
+                self.engine.ended_by = how
             self.engine.cut("user")
+            self._tell("closing the streams")
             return
-        count = self.engine.in_flight
-        wait = f" for at most {self._settings.grace_s:g} s" if how == "terminated" else ""
+        count, grace_s = self.engine.in_flight, self._settings.grace_s
+        self.engine.stop(how)
+        limited = how == "terminated" and grace_s is not None
+        if limited:
+            loop = asyncio.get_running_loop()
+            self._grace = loop.call_later(grace_s or 0, self.engine.cut, "deadline")
+        wait = f" at most {grace_s:g} s" if limited else ""
         self._tell(
             f"stopping: waiting{wait} for {count} in flight; once more closes them and keeps what they said"
         )
-        self.engine.stop(how)
-        if how == "terminated":
-            loop = asyncio.get_running_loop()
-            self._grace = loop.call_later(self._settings.grace_s, self.engine.cut, "deadline")
 
     # -- progress out
 
@@ -215,8 +225,8 @@ class _Job:
         session, engine = self._opened.session, self.engine
         session.ended_at = time.monotonic_ns() - session.anchor_ns
         session.ended_by, session.reason = engine.ended_by, engine.reason
-        if engine.ended_by == "circuit_breaker" and engine.tripped_on is not None:
-            session.stopped_on = engine.tripped_on
+        if engine.ended_by == "circuit_breaker":
+            session.stopped_on = engine.stopped_on
         tally = engine.tally
         session.counts = {"started": tally.started, **tally.status, "retries": tally.retries}
         session.gauge = {"cpu_s": round(time.process_time(), 3)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
+import signal
 import sys
 
 import click
@@ -16,6 +16,8 @@ COMMANDS = {
     "report": "A run's numbers: text, JSON, CSV, Markdown.",
     "mock": "Serve known streams: for demos, tests and CI without a key.",
 }
+
+_FILTERS = {"export", "status", "report"}  # what writes results and holds no socket
 
 
 class _Commands(click.Group):
@@ -71,6 +73,9 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if sys.argv[1:2] and sys.argv[1] in _FILTERS and hasattr(signal, "SIGPIPE"):
+        # `streamgauge report | head`: the reader has enough, and we end as other filters do.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         sys.exit(group.main(prog_name="streamgauge", standalone_mode=False) or 0)
     except click.ClickException as exc:
@@ -79,7 +84,3 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        # `streamgauge report | head`: the reader has enough. What Python would flush at exit goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)

@@ -76,7 +76,13 @@ class Client:
         self._urls = {api: URL(target.url(api), encoded=True) for api in PATHS}
 
     async def attempt(
-        self, api: str, body: bytes, opened: Callable[[Stream], None], *, fresh: bool = False
+        self,
+        api: str,
+        body: bytes,
+        opened: Callable[[Stream], None],
+        *,
+        fresh: bool = False,
+        choices: int = 1,
     ) -> tuple[Stream, Outcome]:
         """One request, one response.
 
@@ -85,8 +91,9 @@ class Client:
             body: the request's JSON.
             opened: is handed the stream before anything is sent, so that it can be cut from outside.
             fresh: on a connection of its own rather than a kept one.
+            choices: how many the body asks for (`n`).
         """
-        stream = Stream(self._timeouts, fresh=fresh)
+        stream = Stream(self._timeouts, fresh=fresh, choices=choices)
         opened(stream)
         post = self._session.post(self._urls[api], data=body, allow_redirects=False)
         raised: BaseException | None = None
@@ -206,8 +213,13 @@ class Client:
 
     def _timed_out(self, timer: Timer) -> str:
         words, flag = _TIMER_WORDS[timer]
+        hint = (
+            "; is it an http:// server?"
+            if timer == "connect" and self._target.base_url.startswith("https")
+            else ""
+        )
         limit = getattr(self._timeouts, timer)
-        return f"{words} {limit:g} s (this client's limit, {flag})"
+        return f"{words} {limit:g} s (this client's limit, {flag}){hint}"
 
     # -- foreign exceptions
 

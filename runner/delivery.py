@@ -38,7 +38,6 @@ class Delivery:
         include_usage: ask for `stream_options.include_usage`.
         keep: what records hold.
         rng: jitter of the waits.
-        on_first_token: called (often) when an answer's first token has come.
     """
 
     def __init__(
@@ -51,7 +50,6 @@ class Delivery:
         include_usage: bool = True,
         keep: Keep | None = None,
         rng: random.Random | None = None,
-        on_first_token: Callable[[], None] | None = None,
     ) -> None:
         self._client = client
         self._session = session
@@ -59,11 +57,12 @@ class Delivery:
         self._retries = retries
         self._keep = keep or Keep()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
-        self._on_first_token = on_first_token
+        self.on_first_token: Callable[[], None] | None = None  # told of every answer's first token
         self._add: dict[str, Any] = {"stream": True}
         if include_usage:
             self._add["stream_options"] = {"include_usage": True}
         self._live: set[Stream] = set()
+        self._cut_by: CancelledBy | None = None
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -73,6 +72,7 @@ class Delivery:
     def cut(self, by: CancelledBy) -> None:
         """Close every connection that is still being answered on."""
         self.stop()
+        self._cut_by = by
         for stream in list(self._live):
             stream.cut(by=by)
 
@@ -85,10 +85,12 @@ class Delivery:
         """Send until there is a record to keep. `scheduled_at` is `monotonic_ns`."""
         body = {**request.body, **self._add}
         data = _encode(body)
+        asked = body.get("n")
+        choices = asked if type(asked) is int and asked > 0 else 1
         attempts: list[Attempt] = []
         made, fresh = 0, False
         while True:
-            stream, outcome = await self._attempt(request.api, data, fresh)
+            stream, outcome = await self._attempt(request.api, data, fresh, choices)
             error = outcome.error
             if error is None:
                 break
@@ -106,16 +108,18 @@ class Delivery:
             attempts.append(self._past(stream, error, *wait))
         return self._record(request, body, stream, outcome, attempts, scheduled_at, phase)
 
-    async def _attempt(self, api: str, data: bytes, fresh: bool) -> tuple[Stream, Outcome]:
+    async def _attempt(self, api: str, data: bytes, fresh: bool, choices: int) -> tuple[Stream, Outcome]:
         opened: list[Stream] = []
 
         def opened_one(stream: Stream) -> None:
             opened.append(stream)
             self._live.add(stream)
-            stream.on_first_token = self._on_first_token
+            stream.on_first_token = self.on_first_token
+            if self._cut_by is not None:
+                stream.cut(by=self._cut_by)
 
         try:
-            return await self._client.attempt(api, data, opened_one, fresh=fresh)
+            return await self._client.attempt(api, data, opened_one, fresh=fresh, choices=choices)
         finally:
             self._live.difference_update(opened)
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from runner.delivery import encode_line
 from runner.limits import Breaker, Slots
-from runner.record import CancelledBy, Record
+from runner.record import CancelledBy, Error, ErrorKind, Record
 from runner.store import EndedBy
 from scenarios.request import Request
 
@@ -33,6 +33,8 @@ class Sink(Protocol):
     def room_needed(self) -> int: ...  # noqa: D102
     @property
     def why(self) -> str: ...  # noqa: D102
+    @property
+    def unsafe(self) -> bool: ...  # noqa: D102
     def give_up(self) -> None: ...  # noqa: D102
 
 
@@ -100,9 +102,18 @@ class Engine:
         return len(self._tasks)
 
     @property
-    def tripped_on(self) -> str | None:
-        """The error kind that opened the circuit breaker."""
-        return None if self._breaker.tripped is None else str(self._breaker.tripped.kind)
+    def tripped(self) -> Error | None:
+        """What opened the circuit breaker."""
+        return self._breaker.tripped
+
+    @property
+    def stopped_on(self) -> str | None:
+        """The error kind that opened the circuit breaker, where it says nothing of the prompt it met."""
+        error = self._breaker.tripped
+        about_prompt = error is None or (
+            error.kind is ErrorKind.BAD_REQUEST and error.http_status not in {404, 405}
+        )
+        return None if error is None or about_prompt else str(error.kind)
 
     @property
     def stopping(self) -> bool:
@@ -128,6 +139,11 @@ class Engine:
         if self._failure is not None:
             raise self._failure
 
+    def first_token(self) -> None:
+        """Told when any answer's first token has come: the target, the key and the model are right."""
+        self._breaker.token()
+        self._slots.open_all()
+
     def stop(self, ended_by: EndedBy, reason: str | None = None) -> None:
         """Admit nothing more; what is in flight goes on to its end."""
         if not self.stopping:
@@ -145,6 +161,11 @@ class Engine:
 
     def on_full(self, full: bool) -> None:
         """Told by the journal that the disk is full, or no longer."""
+        if full and self._disk_watch is None:
+            self._disk_watch = asyncio.create_task(self._watch_disk())
+        elif not full and self._disk_watch is not None:
+            self._disk_watch.cancel()
+            self._disk_watch = None
         if full and self._room.is_set() and not self.stopping:
             self._room.clear()
             self._tell(
@@ -155,11 +176,6 @@ class Engine:
         elif not full and not self._room.is_set():
             self._room.set()
             self._tell("there is room on the disk again: sending goes on")
-        if full and self._disk_watch is None:
-            self._disk_watch = asyncio.create_task(self._watch_disk())
-        elif not full and self._disk_watch is not None:
-            self._disk_watch.cancel()
-            self._disk_watch = None
 
     async def _watch_disk(self) -> None:
         while self.tally.finished < self.tally.started:  # noqa: ASYNC110 - seldom, and nothing hangs on it
@@ -174,6 +190,8 @@ class Engine:
             return None
         free_since = await self._slots.take()
         await self._room.wait()
+        if self._journal.unsafe:
+            self.stop("error", "the journal is not safe on the disk")
         return None if self._stopped.is_set() else free_since
 
     def _start(self, request: Request, free_since: int) -> None:
@@ -204,7 +222,7 @@ class Engine:
     def _judge(self, record: Record) -> None:
         if record.status == "cancelled":
             return
-        if self._breaker.note(record.error) and not self.stopping:
+        if self._breaker.note(record.error, begun=record.first_token_at is not None) and not self.stopping:
             error = self._breaker.tripped
             assert error is not None
             self.stop("circuit_breaker", error.message)

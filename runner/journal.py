@@ -29,11 +29,20 @@ SYNC_INTERVAL_S = 0.5
 SYNC_LINES = 1000
 RETRY_S = 0.5
 _BLOCK = 1 << 20
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class _Identified(msgspec.Struct):
     id: str
+
+
+def sync(fd: int) -> None:
+    """Have a file's bytes on the disk, and not only on their way."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # its fsync stops at the drive's cache
+    else:
+        os.fsync(fd)
 
 
 def lock(fd: int, path: Path) -> None:
@@ -79,8 +88,8 @@ def repair(fd: int, torn: Path) -> int:
     size = os.fstat(fd).st_size
     last = _last_newline(fd, size) + 1
     if last < size and _is_record(_read(fd, last, size)):
-        os.pwrite(fd, b"\n", size)
-        os.fsync(fd)
+        os.write(fd, b"\n")  # the file is open for appending
+        sync(fd)
         return size + 1
     keep = _end_of_good_lines(fd, last)
     if keep == size:
@@ -90,7 +99,7 @@ def repair(fd: int, torn: Path) -> int:
         with contextlib.suppress(OSError), torn.open("ab") as file:
             file.write(tail.strip(b"\0") + b"\n")
     os.ftruncate(fd, keep)
-    os.fsync(fd)
+    sync(fd)
     return keep
 
 
@@ -118,8 +127,9 @@ def _last_newline(fd: int, end: int) -> int:
 
 def _read(fd: int, start: int, end: int) -> bytes:
     pieces = []
+    os.lseek(fd, start, os.SEEK_SET)
     while start < end:
-        piece = os.pread(fd, min(end - start, 1 << 24), start)
+        piece = os.read(fd, min(end - start, 1 << 24))
         if not piece:
             break
         pieces.append(piece)
@@ -151,7 +161,7 @@ class Journal:
         path: Path,
         write: Callable[[int, bytes], int] = os.write,
     ) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o644)
+        self._fd = os.open(path, _OPEN, 0o644)
         try:
             lock(self._fd, path)
             self._size = repair(self._fd, path.with_suffix(".torn"))
@@ -198,6 +208,11 @@ class Journal:
         done: asyncio.Future[bool] = self._loop.create_future()
         self._queue.put((line, done))
         return done
+
+    @property
+    def unsafe(self) -> bool:
+        """An fsync failed: what is written may not last, and more of it should not be bought."""
+        return self._unsure
 
     @property
     def why(self) -> str:
@@ -262,7 +277,8 @@ class Journal:
                 self._size += len(line)
                 self.written_lines += 1
                 if self._stuck:
-                    self._stuck, self.failure = False, None
+                    self._stuck = False
+                    self.failure = self.failure if self._unsure else None
                 return True
             self.failure = failure
             self._stuck = True
@@ -307,7 +323,7 @@ class Journal:
             lines, size = self.written_lines, self._size
             if lines != self.synced_lines:
                 try:
-                    os.fsync(self._fd)
+                    sync(self._fd)
                 except OSError as exc:
                     self.failure, self._unsure = exc, True
                 else:

@@ -47,7 +47,6 @@ _TARGET = frozenset(
         ErrorKind.REDIRECT,
         ErrorKind.TLS,
         ErrorKind.CONNECT,
-        ErrorKind.PROTOCOL,
     }
 )
 _UNPROVEN_ROWS = 3  # failures in a row, at the start, of kinds that may be the prompts' own fault
@@ -58,33 +57,53 @@ _NOTHING_WORKS = 50  # failures in a row of any kind but bad_request, later on
 class Breaker:
     """Ends a run in which nothing succeeds, instead of spending every prompt on finding out.
 
-    Before the first success, one failure that is the target's (or a 404: a wrong URL or model) is enough, and
-    three in a row of any kind. After it, three refusals of the key or account in a row, or fifty failures of
-    any kind but `bad_request`, which is about one prompt.
+    Before the first token of any answer, one failure that is the target's (or a 404: a wrong URL or model) is
+    enough, and three in a row of any kind. After it, three refusals of the key, the account or the model in a
+    row, or fifty failures of any kind but `bad_request`, which is about one prompt. A token is a sign of
+    life: failures that had none are counted from the last one on, so that quick refusals do not outrun slow
+    answers.
+
+    Args:
+        answered: an earlier session of the run has answers, so the settings were right once.
     """
 
-    def __init__(self) -> None:
-        self.proven = False
+    def __init__(self, *, answered: bool = False) -> None:
+        self.proven = answered
         self.tripped: Error | None = None
-        self.in_a_row = 0
+        self._silent = 0  # failures without a token since the last token
+        self._broken = 0  # failures after a token since the last good answer
         self._refused = 0
 
-    def note(self, error: Error | None) -> bool:
-        """Take the end of one request (`None`: ok, or at least answered). Returns whether to stop."""
+    def token(self) -> None:
+        """Take the first token of any answer."""
+        self.proven = True
+        self._silent = self._refused = 0
+
+    def note(self, error: Error | None, *, begun: bool = False) -> bool:
+        """Take the end of one request. Returns whether to stop.
+
+        Args:
+            error: what ended it; `None`: it is ok.
+            begun: a token of its answer had come.
+        """
         if error is None:
-            self.proven = True
-            self.in_a_row = self._refused = 0
+            self.token()
+            self._broken = 0
             return self.tripped is not None
-        if self.proven and error.kind is ErrorKind.BAD_REQUEST:
+        missing = error.http_status in {404, 405}
+        if self.proven and error.kind is ErrorKind.BAD_REQUEST and not missing:
             return self.tripped is not None
-        self.in_a_row += 1
-        self._refused = self._refused + 1 if error.kind in {ErrorKind.AUTH, ErrorKind.QUOTA} else 0
-        if self._is_over(error) and self.tripped is None:
+        self._broken += begun
+        self._silent += not begun
+        refused = missing or error.kind in {ErrorKind.AUTH, ErrorKind.QUOTA}
+        self._refused = self._refused + 1 if refused else 0
+        if self.tripped is None and self._is_over(error):
             self.tripped = error
         return self.tripped is not None
 
     def _is_over(self, error: Error) -> bool:
+        in_a_row = max(self._silent, self._broken)
         if self.proven:
-            return self._refused >= _REFUSED or self.in_a_row >= _NOTHING_WORKS
+            return self._refused >= _REFUSED or in_a_row >= _NOTHING_WORKS
         misdirected = error.kind in _TARGET or error.http_status in {404, 405}
-        return misdirected or self.in_a_row >= _UNPROVEN_ROWS
+        return misdirected or in_a_row >= _UNPROVEN_ROWS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections import deque
@@ -51,7 +52,11 @@ class Progress:
             )
 
     def show(self, snapshot: Snapshot) -> None:
-        """Show how things stand."""
+        """Show how things stand. A terminal that has gone away stops nothing."""
+        with contextlib.suppress(OSError, ValueError):
+            self._show(snapshot)
+
+    def _show(self, snapshot: Snapshot) -> None:
         now = time.monotonic()
         self._recent.append((now, snapshot.done, snapshot.tokens))
         while len(self._recent) > 2 and now - self._recent[0][0] > _WINDOW_S:
@@ -65,17 +70,19 @@ class Progress:
             self.say(self._line(snapshot))
 
     def say(self, text: str) -> None:
-        """Show one line of its own."""
-        if self._bar is not None:
-            self._bar.write(text, file=self._stream)
-        else:
-            print(text, file=self._stream, flush=True)
+        """Show one line of its own, where anybody can see it."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._bar is not None:
+                self._bar.write(text, file=self._stream)
+            else:
+                print(text, file=self._stream, flush=True)
 
     def close(self, snapshot: Snapshot) -> None:
         """Show the last state and leave it standing."""
         if self._bar is not None:
             self.show(snapshot)
-            self._bar.close()
+            with contextlib.suppress(OSError, ValueError):
+                self._bar.close()
         else:
             self._recent = deque([(self._started, 0, 0), (time.monotonic(), snapshot.done, snapshot.tokens)])
             self.say(self._line(snapshot))
@@ -93,7 +100,8 @@ class Progress:
     def _line(self, snapshot: Snapshot) -> str:
         rate = self._speed()[0]
         done = self._before + snapshot.done
-        left = f", {_duration((self._total - done) / rate)} left" if rate > 0 and done < self._total else ""
+        going_on = rate > 0 and done < self._total and snapshot.state != "stopping"
+        left = f", {_duration((self._total - done) / rate)} left" if going_on else ""
         return f"{done:,}/{self._total:,} done, {rate:,.1f} req/s, {self._rates(snapshot)}{left}"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from runner.journal import Journal
+from runner.journal import Journal, sync
 from runner.store import (
     AGAIN,
     CURRENT,
@@ -79,7 +79,7 @@ def scenario_of(plan: Plan, base_url: str) -> dict[str, Any]:
     """The settings of a run as its manifest keeps them."""
     settings = plan.settings
     return {
-        "target": {"base_url": base_url, "model": settings.model, "api": settings.api},
+        "target": {"base_url": _without_query(base_url), "model": settings.model, "api": settings.api},
         "models": plan.models,
         "params": settings.params,
         "max_tokens": settings.max_tokens,
@@ -87,6 +87,14 @@ def scenario_of(plan: Plan, base_url: str) -> dict[str, Any]:
         "template": settings.template,
         "samples": settings.samples,
     }
+
+
+def _without_query(base_url: str) -> str:
+    """A query may hold a key: what it says is not for a manifest."""
+    from urllib.parse import urlsplit, urlunsplit
+
+    parts = urlsplit(base_url)
+    return urlunsplit(parts._replace(query="..." if parts.query else ""))
 
 
 def open_run(
@@ -149,7 +157,7 @@ def replace_file(path: Path, data: bytes) -> None:
         with beside.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         beside.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -169,13 +177,12 @@ def sync_directory(path: Path) -> None:
 
 
 def link_latest(path: Path) -> None:
-    """Point `runs/latest` at a run: made for runs below `runs`, moved for others where it exists."""
+    """Point `runs/latest` at a run, wherever that is."""
     below = RUNS.resolve() == path.resolve().parent
-    if not below and not RUNS.is_dir():
-        return
     link = RUNS / LATEST
     beside = RUNS / f".{LATEST}.{os.getpid()}"
     with contextlib.suppress(OSError):
+        RUNS.mkdir(exist_ok=True)
         beside.symlink_to(path.name if below else path.resolve())
         beside.replace(link)
     with contextlib.suppress(OSError):

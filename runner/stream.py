@@ -53,7 +53,7 @@ class Timeouts(msgspec.Struct, frozen=True):
 class Stream:
     """One attempt. Instants are `monotonic_ns`, `None` where the thing did not happen."""
 
-    def __init__(self, timeouts: Timeouts, *, fresh: bool = False) -> None:
+    def __init__(self, timeouts: Timeouts, *, fresh: bool = False, choices: int = 1) -> None:
         self.fresh = fresh
         self.answer = Answer()
         self.started_at = monotonic_ns()
@@ -73,6 +73,7 @@ class Stream:
         self.got_bytes = False
         self.on_first_token: Any = None
         self._timeouts = timeouts
+        self._choices = choices  # asked for: one that starts late is waited for
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._over: asyncio.Future[None] = self._loop.create_future()
@@ -94,12 +95,20 @@ class Stream:
         """We ended it ourselves: by a timer, or because somebody asked."""
         return self.timer is not None or self.cancelled_by is not None
 
+    @property
+    def _finished(self) -> bool:
+        return self.answer.finished and len(self.answer.choices) >= self._choices
+
     async def run(self, post: Any) -> None:
         """Send with `post` (a request context of aiohttp) and read until there is nothing more to read.
 
         Returns however the attempt ended; what became of it stands in the attributes. Exceptions of the
         transport before the response began are raised as they are.
         """
+        cut_before = self.was_cut
+        if cut_before:
+            post.close()
+            return
         self._task = asyncio.current_task()
         assert self._task is not None
         CURRENT.set(self)
@@ -131,6 +140,10 @@ class Stream:
         self._parse_backlog()
         if self._end is not None:
             self._finish(*self._end)  # it had ended, and was only not read through yet
+            return
+        if self.answer.done_at is not None or self._finished:
+            self._drop()  # all of it is here: there is nothing left to cut
+            self._finish(None, self._last_byte_at)
             return
         self.cancelled_by, self.timer = by, timer
         self._drop()
@@ -336,7 +349,7 @@ class Stream:
 
     def _while_answering(self, out: list[tuple[int, str]]) -> None:
         limits, answer = self._timeouts, self.answer
-        if answer.finished and answer.closing_at is not None:
+        if self._finished and answer.closing_at is not None:
             out.append((answer.closing_at + _AFTER_FINISH_NS, "linger"))
         elif answer.last_token_at is not None:
             if limits.token_gap is not None:
@@ -369,7 +382,7 @@ class Stream:
             return
         name: Any = due[1]
         answer = self.answer
-        settled = answer.done_at is not None or answer.error is not None or answer.finished
+        settled = answer.done_at is not None or answer.error is not None or self._finished
         if settled or self.mode == "refusal":
             self._drop()
             self._finish(None, self._last_byte_at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 import msgspec
 
@@ -110,5 +110,6 @@ def secrets_of(target: Target, base_url: str, api_key: str | None, headers: Mapp
     # Where there is no password the name is the key.
     logins = [login, password or user]
     values = [api_key or "", *headers.values(), target.headers.get("Authorization", "")]
-    found = [*values, *(value.rpartition(" ")[2] for value in values), *logins, *map(unquote, logins)]
+    found = [value for _, value in parse_qsl(urlsplit(base_url).query) if len(value) >= 8]
+    found += [*values, *(value.rpartition(" ")[2] for value in values), *logins, *map(unquote, logins)]
     return [text for text in found if text]

@@ -76,9 +76,16 @@ class Handler(ResponseHandler):
         if self.sink is None or not data:
             super().data_received(data)
             return
-        self._stamp = monotonic_ns()
+        stamp = self._stamp = monotonic_ns()
+        if self._body is None:
+            # aiohttp's parser throws away a head whose body breaks in the same read: give it the head first.
+            end = data.find(b"\r\n\r\n") + 4
+            if 4 <= end < len(data):
+                super().data_received(data[:end])
+                self._drain(stamp)
+                data = data[end:]
         super().data_received(data)
-        self._drain(self._stamp)
+        self._drain(stamp)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Pass on what the end of the connection completes or breaks."""

@@ -269,7 +269,7 @@ def test_streams_are_cut(
         until(lambda: "once more" in child.stderr.readline(), child)
         child.send_signal(signal.SIGINT)
     err = child.communicate(timeout=60)[1]
-    assert child.returncode == (130 if how == "interrupted twice" else 75)
+    assert child.returncode == (75 if how == "terminated" else 130)
     assert err.rstrip().endswith("Run the same command again to go on.")
     found = records(run / "records.jsonl")
     assert len(found) == 3
@@ -282,7 +282,7 @@ def test_streams_are_cut(
     until(lambda: mock.stats()["client_disconnects"] == 3)  # closing is the only cancel: the server sees it
     assert mock.completions == 3
     session = json.loads((run / "run.json").read_text())["sessions"][-1]
-    assert session["ended_by"] == ("interrupted" if how == "interrupted twice" else "terminated")
+    assert session["ended_by"] == ("terminated" if how == "terminated" else "interrupted")
 
     mock.stop()
     mended = mock_process("--port", port_of(mock), "--echo")

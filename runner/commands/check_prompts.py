@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runner.commands.options import plural
+
 if TYPE_CHECKING:
     from scenarios.prompts import Plan
 
@@ -40,12 +42,12 @@ def keep_spooled(plan: Plan, path: Path) -> Plan:
     return msgspec.structs.replace(plan, source=msgspec.structs.replace(source, path=str(kept)))
 
 
-def bad_rows(plan: Plan) -> str:
+def bad_rows(plan: Plan, name: str) -> str:
     """The message that refuses the file, with the first bad rows."""
-    shown = "\n".join(f"  {plan.source.path}: {bad}" for bad in plan.bad)
+    shown = "\n".join(f"  {name}: {bad}" for bad in plan.bad)
     more = f"\n  ... and {plan.bad_count - len(plan.bad):,} more" if plan.bad_count > len(plan.bad) else ""
     return (
-        f"{plan.bad_count:,} of {plan.rows:,} rows cannot be sent, so nothing was:\n{shown}{more}\n"
+        f"{plan.bad_count:,} of {plural(plan.rows, 'row')} cannot be sent, so nothing was:\n{shown}{more}\n"
         "Mend them, or leave them out with --skip-bad-rows."
     )
 
@@ -57,9 +59,9 @@ def show_plan(plan: Plan) -> None:
     import msgspec
 
     say = click.echo
-    say(f"{plan.rows:,} rows, {plan.requests:,} requests; nothing was sent")
+    say(f"{plural(plan.rows, 'row')}, {plural(plan.requests, 'request')}; nothing was sent")
     if plan.bad_count:
-        say(f"\n{plan.bad_count:,} bad rows:")
+        say(f"\n{plural(plan.bad_count, 'bad row')}:")
         for bad in plan.bad:
             say(f"  {plan.source.path}: {bad}")
     for title, counts in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from runner.commands.options import stop
 
 if TYPE_CHECKING:
     from runner.engine import Engine
+    from runner.record import Error
     from runner.rundir import Opened
     from scenarios.prompts import Plan
 
@@ -29,7 +31,11 @@ def finish(
         summary = summarize(path)
     except StoreError as exc:
         stop(f"the run is over and its answers are in {path}, but they could not be summed up: {exc}", 1)
-    click.echo(render([summary]), nl=False)
+    try:
+        click.echo(render([summary]), nl=False)
+    except BrokenPipeError:
+        # Whoever read the results has gone; what is left to do does not depend on them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     complete = session.ended_by == "finished"
     if dataset is not None and complete:
         _write_dataset(path, dataset)
@@ -53,8 +59,8 @@ def finish(
         "interrupted": f"interrupted. {again}",
         "terminated": f"stopped by SIGTERM. {again}",
         "disk_full": f"stopped: {session.reason} ({path}). Make room. {again}",
-        "circuit_breaker": f"stopped, because nothing succeeds: {session.reason}\n"
-        f"{_advice(session.stopped_on)} {again}",
+        "circuit_breaker": f"stopped, because requests only fail: {session.reason}\n"
+        f"{_advice(engine.tripped if engine is not None else None)} {again}",
     }
     if session.ended_by in messages:
         click.echo(f"streamgauge: {messages[session.ended_by]}", err=True)
@@ -64,7 +70,9 @@ def finish(
     return 3 if summary.requests.answered < plan.requests else 0
 
 
-def _advice(kind: str | None) -> str:
+def _advice(error: Error | None) -> str:
+    if error is not None and ("stream_options" in error.message or "include_usage" in error.message):
+        return "This server refuses to be asked for usage: --no-usage leaves that out."
     return {
         "auth": "Check the key (OPENAI_API_KEY, --api-key-env or --api-key-file) and what it may do.",
         "quota": "Check the account's credit.",
@@ -73,8 +81,9 @@ def _advice(kind: str | None) -> str:
         "redirect": "Name that URL with --base-url.",
         "bad_request": "Check --model and --base-url (with or without /v1), and the parameters.",
         "bad_content_type": "Check --base-url: is it the API's?",
+        "rate_limit": "The endpoint limits the rate: use a smaller -c, or more --retries.",
         "timeout": "Check the server, or give it more time.",
-    }.get(kind or "", "Check the server.")
+    }.get("" if error is None else str(error.kind), "Check the server.")
 
 
 def _write_dataset(path: Path, dataset: Path) -> None:

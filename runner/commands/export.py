@@ -8,31 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner.commands.options import plural, stop
+
 if TYPE_CHECKING:
     from reports.export import ExportResult
 
 FORMATS = ("jsonl", "csv", "parquet", "openai-batch")
 
 
-def _plural(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
 def describe(result: ExportResult) -> list[str]:
     """What was written, and what was not and why: a line each."""
     where = "stdout" if result.path is None else str(result.path)
-    out = [f"{_plural(result.rows, 'row')} -> {where}"]
+    out = [f"{plural(result.rows, 'row')} -> {where}"]
     if result.errors_path is not None:
-        out.append(f"{_plural(result.error_rows, 'failure')} -> {result.errors_path}")
+        out.append(f"{plural(result.error_rows, 'failure')} -> {result.errors_path}")
     if result.skipped:
         skipped = ", ".join(f"{n:,} {status}" for status, n in sorted(result.skipped.items()))
         hint = "" if result.to == "openai-batch" else " (--status all takes them in)"
         out.append(f"left out: {skipped}{hint}")
     if result.left_out:
-        rows = _plural(result.left_out, "record")
+        rows = plural(result.left_out, "record")
         out.append(f"left out: {rows} of rows no longer in the prompt file (--all takes them in)")
     if result.bad:
-        out.append(f"left out: {_plural(result.bad, 'bad line')} of the journal (`report` says where)")
+        out.append(f"left out: {plural(result.bad, 'bad line')} of the journal (`report` says where)")
     out += [f"your column `{name}` stays; ours is `{ours}`" for name, ours in result.renamed.items()]
     return out
 
@@ -44,7 +42,6 @@ def to_stdout(output: Path) -> bool:
 
 def _run(run: Path, output: Path | None, options: dict[str, Any]) -> None:
     from reports.export import export_dataset
-    from runner.commands.options import stop
     from runner.store import StoreError
 
     piped = output is not None and to_stdout(output)
@@ -90,7 +87,6 @@ def command(
     `<name>_errors.jsonl` beside the output.
     """
     from reports.export import format_of, refuse_own, require
-    from runner.commands.options import stop
     from runner.commands.report import shown
     from runner.store import StoreError, load_manifest, resolve_run
 

@@ -177,6 +177,11 @@ def read_key(api_key: str | None, api_key_env: str | None, api_key_file: str | N
     return key or None
 
 
+def plural(n: int, noun: str) -> str:
+    """A count and its noun."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def stop(message: str, code: int) -> NoReturn:
     """One message on stderr, and the exit code."""
     click.echo(f"streamgauge: {message}", err=True)

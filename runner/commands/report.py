@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runner.commands.options import stop
+
 if TYPE_CHECKING:
     from reports.summary import Summary
 
@@ -66,7 +68,6 @@ def command(runs: tuple[str, ...], form: str, output: Path | None) -> None:
     from reports.export import refuse_own
     from reports.formats import RENDERERS
     from reports.metrics import summarize
-    from runner.commands.options import stop
     from runner.store import StoreError, load_manifest, resolve_run
 
     try:
@@ -90,4 +91,4 @@ def command(runs: tuple[str, ...], form: str, output: Path | None) -> None:
     except StoreError as exc:
         stop(str(exc), 1)
     except OSError as exc:
-        stop(f"cannot write {output}: {exc.strerror or exc}", 1)
+        stop(f"cannot write {output or 'standard output'}: {exc.strerror or exc}", 1)

@@ -123,6 +123,8 @@ def command(prompts: str, **given: Any) -> None:
     spooled: Path | None = None
     try:
         path, dataset = (Path(), None) if given["dry_run"] else place_for(prompts, given["output"])
+        if dataset is not None:
+            _check_dataset(dataset)
         key = read_key(given["api_key"], given["api_key_env"], given["api_key_file"])
         base_url = OPENAI if given["base_url"] is None else given["base_url"]
         headers = dict(given["headers"])
@@ -135,12 +137,13 @@ def command(prompts: str, **given: Any) -> None:
         plan = _plan(spooled or prompts, given)
         if given["dry_run"]:
             show_plan(plan)
-            return
+            sys.exit(2 if plan.bad_count and not given["skip_bad_rows"] else 0)
         opened = _open(path, plan, target, prompts, given, settings)
         if spooled is not None:
             plan = keep_spooled(plan, opened.path)
     except (StoreError, PromptError, TargetError) as exc:
-        stop(str(exc), 2)
+        message = str(exc)
+        stop(message.replace(str(spooled), "standard input") if spooled is not None else message, 2)
     except BrokenPipeError:
         raise
     except OSError as exc:
@@ -182,10 +185,16 @@ def _settings(given: dict[str, Any]) -> Settings:
         include_usage=not given["no_usage"],
         keep=Keep(request=not given["no_request"], times=not given["no_times"]),
         keep_headers=tuple(given["keep_headers"]),
-        grace_s=given["grace"] or 0.0,
+        grace_s=given["grace"],
         verify=not given["insecure"],
         ca_file=given["ca_file"],
     )
+
+
+def _check_dataset(dataset: Path) -> None:
+    from reports.export import format_of, require
+
+    require(format_of(dataset))
 
 
 def _check_descriptors(concurrency: int) -> None:
@@ -227,7 +236,7 @@ def _plan(prompts: str | Path, given: dict[str, Any]) -> Plan:
         source, bodies, skip_bad_rows=given["skip_bad_rows"] or given["dry_run"], limit=given["limit"]
     )
     if plan.bad_count and not (given["skip_bad_rows"] or given["dry_run"]):
-        stop(bad_rows(plan), 2)
+        stop(bad_rows(plan, "standard input" if isinstance(prompts, Path) else str(prompts)), 2)
     return plan
 
 
@@ -289,7 +298,7 @@ def _announce(opened: Opened, plan: Plan) -> None:
         if opened.failed:
             parts.append(f"{opened.failed:,} failed for good (--retry-failed sends them again)")
         if opened.left_out:
-            parts.append(f"{opened.left_out:,} answers to rows the file no longer has are kept aside")
+            parts.append(f"{opened.left_out:,} answers outside these rows are kept")
         say("resumed: " + ", ".join(parts))
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner.commands.options import stop
+
 if TYPE_CHECKING:
     from runner.store import Index, Manifest, Progress
 
@@ -22,7 +24,6 @@ def command(run: str | None, as_json: bool) -> None:
     """
     import msgspec
 
-    from runner.commands.options import stop
     from runner.commands.report import shown
     from runner.store import StoreError, resolve_run
 
@@ -66,7 +67,7 @@ def look(path: Path) -> dict[str, Any]:
     ok, failed, again = (int((here & (index.state == state)).sum()) for state in (OK, FAILED, AGAIN))
     return {
         "run": str(path),
-        "state": _state(manifest, progress, running, total - ok - failed),
+        "state": _state(manifest, progress, running, total - ok - failed, failed),
         "total": total,
         "answered": ok,
         "failed": failed,
@@ -94,14 +95,14 @@ def _progress(path: Path) -> Progress | None:
         return None
 
 
-def _state(manifest: Manifest, progress: Progress | None, running: bool, left: int) -> str:
+def _state(manifest: Manifest, progress: Progress | None, running: bool, left: int, failed: int) -> str:
     if running:
         return progress.state if progress is not None else "running"
     last = manifest.sessions[-1] if manifest.sessions else None
     if last is None:
         return "not begun"
     if left == 0:
-        return "complete"
+        return "complete" if not failed else "finished, with failures"
     return last.ended_by or "killed"
 
 
@@ -122,9 +123,18 @@ def _rate(manifest: Manifest, index: Index, running: bool) -> float | None:
     return round(count / (passed / 1e9), 3) if passed > 0 else None
 
 
+_STATES = {
+    "interrupted": "stopped by Ctrl-C",
+    "terminated": "stopped by SIGTERM",
+    "circuit_breaker": "stopped, because nothing succeeded",
+    "disk_full": "stopped, because the disk was full",
+    "error": "stopped by an error",
+}
+
+
 def _text(told: dict[str, Any]) -> str:
     lines = [
-        f"{told['run']}: {told['state']}",
+        f"{told['run']}: {_STATES.get(told['state'], told['state'])}",
         f"  answered    {told['answered']:,} of {told['total']:,}",
         f"  failed      {told['failed']:,}",
     ]

@@ -90,7 +90,7 @@ def test_gaps_are_pooled_within_streams_and_never_across(write: Any, record: Any
             None,
             None,
         ),
-        ({"last_token_at": 13 * MS}, 0.0, None),
+        ({"last_token_at": 13 * MS}, None, None),
     ],
 )
 def test_tokens_of_a_stream(

@@ -92,10 +92,10 @@ async def delivering(
     script: Script, timeouts: Timeouts = NEVER, *, retries: int = 3, anchor_ns: int = 0, **options: Any
 ) -> AsyncIterator[tuple[Delivery, Server]]:
     async with serving(script) as server, client_of(server.url, timeouts) as client, asyncio.timeout(30):
-        yield (
-            Delivery(client, session=3, anchor_ns=anchor_ns, retries=retries, rng=NoWait(), **options),
-            server,
-        )
+        told = options.pop("on_first_token", None)
+        delivery = Delivery(client, session=3, anchor_ns=anchor_ns, retries=retries, rng=NoWait(), **options)
+        delivery.on_first_token = told
+        yield delivery, server
 
 
 async def deliver(script: Script, timeouts: Timeouts = NEVER, **options: Any) -> Record:

@@ -90,6 +90,7 @@ class Paper:
 
     room_needed = 8 << 20
     why = "the disk is full"
+    unsafe = False
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = []
@@ -430,7 +431,7 @@ async def test_stops_where_nothing_works(answers: list[dict[str, Any]], sent: in
     assert len(it.server.sent) == sent
     assert it.paper.written == it.server.sent  # the failures are kept, too
     assert it.engine.ended_by == "circuit_breaker"
-    assert it.engine.tripped_on == answers[-1]["error"].kind
+    assert it.engine.tripped == answers[-1]["error"]
     assert it.engine.reason == answers[-1]["error"].message
 
 
@@ -440,7 +441,7 @@ async def test_goes_on_where_something_works() -> None:
     it.server.answers.update({n: failure() for n in range(151, 200)})
     await it.start(range(200))
     assert len(it.server.sent) == 200
-    assert (it.engine.ended_by, it.engine.tripped_on) == ("finished", None)
+    assert (it.engine.ended_by, it.engine.tripped) == ("finished", None)
     assert it.engine.tally.errors == {"bad_request": 149, "server_error": 49}
 
 

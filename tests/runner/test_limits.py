@@ -129,7 +129,6 @@ def noted(*errors: Error | None) -> list[bool]:
         error(ErrorKind.REDIRECT, 307),
         error(ErrorKind.TLS),
         error(ErrorKind.CONNECT),
-        error(ErrorKind.PROTOCOL),
         error(ErrorKind.BAD_REQUEST, 404),
         error(ErrorKind.BAD_REQUEST, 405),
     ],
@@ -141,7 +140,7 @@ def test_what_ends_a_run_that_has_had_no_success_at_once(first: Error) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [k for k in ErrorKind if k not in {"auth", "quota", "redirect", "tls", "connect", "protocol"}],
+    [k for k in ErrorKind if k not in {"auth", "quota", "redirect", "tls", "connect"}],
 )
 def test_what_may_be_the_prompts_fault_has_three_tries(kind: ErrorKind) -> None:
     assert noted(*[error(kind, 400)] * 3) == [False, False, True]
@@ -167,7 +166,8 @@ def test_later_fifty_failures_in_a_row() -> None:
 
 def test_bad_requests_are_about_one_prompt() -> None:
     assert not any(noted(None, *[error(ErrorKind.BAD_REQUEST, 400)] * 500))
-    assert not any(noted(None, *[error(ErrorKind.BAD_REQUEST, 404)] * 500))
+    # A 404 is about the model, or the URL: it has gone away.
+    assert noted(None, *[error(ErrorKind.BAD_REQUEST, 404)] * 3) == [False, False, False, True]
     other = [error(ErrorKind.TIMEOUT)] * 49
     assert noted(None, *other, error(ErrorKind.BAD_REQUEST, 400), error(ErrorKind.TIMEOUT))[-2:] == [
         False,
@@ -183,3 +183,26 @@ def test_once_tripped_it_stays_so_and_keeps_the_first_reason() -> None:
     assert breaker.note(None)
     assert breaker.note(error(ErrorKind.BAD_REQUEST, 400))
     assert breaker.tripped is first
+
+
+def test_a_token_of_any_answer_is_a_sign_of_life() -> None:
+    breaker = Breaker()
+    breaker.token()
+    for _ in range(200):
+        assert not breaker.note(error(ErrorKind.RATE_LIMIT, 429))
+        breaker.token()
+    for n in range(50):
+        assert breaker.note(error(ErrorKind.RATE_LIMIT, 429)) == (n == 49)
+
+
+def test_answers_that_only_break_after_tokens_stop_it_too() -> None:
+    breaker = Breaker()
+    for n in range(50):
+        breaker.token()
+        assert breaker.note(error(ErrorKind.TRUNCATED), begun=True) == (n == 49)
+
+
+def test_what_an_earlier_session_answered_proves_the_settings() -> None:
+    breaker = Breaker(answered=True)
+    assert not any(breaker.note(error(ErrorKind.BAD_REQUEST, 400)) for _ in range(100))
+    assert [breaker.note(error(ErrorKind.AUTH, 401)) for _ in range(3)] == [False, False, True]

@@ -195,7 +195,7 @@ def test_rows_added_and_removed(cli: Cli, mock: Start) -> None:
     result = cli("run", write("c", "d"), *to(server))
     assert result.exit_code == 0
     assert "resumed: 1 of 2 are answered, 1 to send" in result.stderr
-    assert "2 answers to rows the file no longer has are kept aside" in result.stderr
+    assert "2 answers outside these rows are kept" in result.stderr
     assert server.completions == 4
     assert cli("export", "-o", "-").stdout.count("\n") == 2
     assert cli("export", "--all", "-o", "-").stdout.count("\n") == 4
@@ -213,9 +213,10 @@ def test_dry_run_sends_nothing_and_makes_nothing(cli: Cli, mock: Start) -> None:
     server = mock()
     file = write("a", {"prompt": "b", "custom_id": "x"}, {"prompt": "c", "custom_id": "x"}, {"prompt": ""})
     result = cli("run", file, *to(server), "--dry-run", "--param", "temperature=0.5")
-    assert result.exit_code == 0
+    assert result.exit_code == 2  # what `run` would say of this file
+    assert cli("run", file, *to(server), "--dry-run", "--skip-bad-rows").exit_code == 0
     assert result.stdout.startswith("4 rows, 3 requests; nothing was sent\n")
-    assert "1 bad rows:\n  p.jsonl: line 4: the prompt is empty" in result.stdout
+    assert "1 bad row:\n  p.jsonl: line 4: the prompt is empty" in result.stdout
     assert "p.jsonl:3: 'x' (first in line 2)" in result.stdout
     assert '"temperature": 0.5' in result.stdout
     assert cli("run", "-", *to(server), "--dry-run", stdin=b"hi\n").exit_code == 0

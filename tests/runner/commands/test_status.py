@@ -70,7 +70,7 @@ def test_after_failures(cli: Cli, mock: Start) -> None:
     server = mock()
     rows = ["a", {"prompt": "b", "max_tokens": 0}, "c"]
     cli("run", write(*rows), "--base-url", server.base_url, "--model", "m", "-c", 1)
-    assert counts(told(cli)) == ("complete", 3, 2, 1, 0, 0, 0)
+    assert counts(told(cli)) == ("finished, with failures", 3, 2, 1, 0, 0, 0)
 
 
 def test_rows_that_are_gone_and_lines_that_are_bad(cli: Cli, mock: Start) -> None:
