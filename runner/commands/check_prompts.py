@@ -27,8 +27,12 @@ def spool(path: Path, input_format: str | None, *, dry_run: bool) -> tuple[Path,
     place = Path(tempfile.gettempdir()) if dry_run else path.absolute().parent
     place.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".streamgauge-stdin-", suffix=f".{chosen}", dir=place)
-    with os.fdopen(handle, "wb") as out:
-        shutil.copyfileobj(stream, out)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            shutil.copyfileobj(stream, out)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
     return Path(name), chosen
 
 

@@ -10,7 +10,7 @@ import click
 
 from runner.commands.check_prompts import bad_rows, keep_spooled, show_plan, spool
 from runner.commands.ending import finish
-from runner.commands.options import OPENAI, Duration, Param, read_key, stop, target_options
+from runner.commands.options import OPENAI, Duration, Param, ends_on_sigterm, read_key, stop, target_options
 
 if TYPE_CHECKING:
     from runner.bulk import Settings
@@ -115,6 +115,11 @@ def command(prompts: str, **given: Any) -> None:
     Rows give `prompt`, `messages` or `body`, or any columns with --template. The same command again sends
     what has no answer yet.
     """
+    with ends_on_sigterm():
+        sys.exit(_command(prompts, given))
+
+
+def _command(prompts: str, given: dict[str, Any]) -> int:
     from runner.rundir import place_for
     from runner.store import StoreError
     from runner.target import Redactor, TargetError, make_target, secrets_of
@@ -137,7 +142,7 @@ def command(prompts: str, **given: Any) -> None:
         plan = _plan(spooled or prompts, given)
         if given["dry_run"]:
             show_plan(plan)
-            sys.exit(2 if plan.bad_count and not given["skip_bad_rows"] else 0)
+            return 2 if plan.bad_count and not given["skip_bad_rows"] else 0
         opened = _open(path, plan, target, prompts, given, settings)
         if spooled is not None:
             plan = keep_spooled(plan, opened.path)
@@ -153,7 +158,7 @@ def command(prompts: str, **given: Any) -> None:
         if spooled is not None:
             spooled.unlink(missing_ok=True)
     _announce(opened, plan)
-    sys.exit(_run(opened, plan, target, redact, settings, dataset))
+    return _run(opened, plan, target, redact, settings, dataset)
 
 
 # -- before anything is sent
