@@ -25,8 +25,8 @@ from runner.progress import Progress, Snapshot
 from runner.rundir import Opened
 from runner.store import PROGRESS
 from runner.store import Progress as ProgressFile
-from runner.stream import Timeouts
 from runner.target import Redactor, Target
+from runner.timeouts import Timeouts
 from runner.transport import open_session
 from scenarios.prompts import Plan
 from scenarios.request import Request, digest64

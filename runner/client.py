@@ -25,8 +25,9 @@ from runner.errors import (
 from runner.record import CancelledBy, Connection, Error, ErrorKind, Status, Timer
 from runner.retry import is_retryable
 from runner.sse import Parser
-from runner.stream import Stream, Timeouts, truncated_kind
+from runner.stream import Stream, truncated_kind
 from runner.target import PATHS, Redactor, Target, redacted_url
+from runner.timeouts import Timeouts
 
 # Kept of every response; `--keep-header` adds to them.
 KEPT_HEADERS = (

@@ -11,13 +11,13 @@ from collections import deque
 from time import monotonic_ns
 from typing import Any, Literal
 
-import msgspec
 from aiohttp.http import RawResponseMessage
 
 from runner.answer import Answer
 from runner.record import CancelledBy, ErrorKind, Timer
 from runner.sse import Parser, TooLarge
 from runner.steady import Steady
+from runner.timeouts import Timeouts
 from runner.transport import CURRENT, Handler
 
 _S = 1_000_000_000
@@ -33,21 +33,6 @@ _SLICE = 32 << 10
 
 _BOM = b"\xef\xbb\xbf"
 Mode = Literal["unknown", "sse", "document", "refusal"]
-
-
-class Timeouts(msgspec.Struct, frozen=True):
-    """The five timers, in seconds; `None` is never.
-
-    connect: until a connection (name, TCP, TLS) is there. first_token: from the request's last byte to the
-    first token. token_gap: between tokens. byte_idle: between bytes of any kind, once the response has begun.
-    total: one attempt as a whole.
-    """
-
-    connect: float | None = 10.0
-    first_token: float | None = 600.0
-    token_gap: float | None = 120.0
-    byte_idle: float | None = 120.0
-    total: float | None = None
 
 
 class Stream:

@@ -167,7 +167,7 @@ def _command(prompts: str, given: dict[str, Any]) -> int:
 def _settings(given: dict[str, Any]) -> Settings:
     from runner.bulk import Settings
     from runner.delivery import Keep
-    from runner.stream import Timeouts
+    from runner.timeouts import Timeouts
 
     if given["ca_file"] is not None:
         import ssl

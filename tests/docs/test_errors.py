@@ -14,7 +14,8 @@ from runner.errors import EXCERPT_LIMIT, MESSAGE_LIMIT, kind_of_status
 from runner.limits import _TARGET
 from runner.record import ErrorKind
 from runner.retry import BASE_S, CAP_S, HINT_CAP_S, LIMITS
-from runner.stream import LINGER_NS, Timeouts
+from runner.stream import LINGER_NS
+from runner.timeouts import Timeouts
 from tests.docs.pages import DOCS, README, check_part, code, markdown_table, part, read, table
 
 PAGE = DOCS / "errors.md"

@@ -13,8 +13,9 @@ from typing import Any
 
 from runner.client import Client, Outcome
 from runner.record import ErrorKind
-from runner.stream import Stream, Timeouts
+from runner.stream import Stream
 from runner.target import Redactor, make_target, secrets_of
+from runner.timeouts import Timeouts
 from runner.transport import open_session
 
 OK = None

@@ -15,7 +15,8 @@ import pytest
 from runner import stream as stream_module
 from runner.client import Outcome
 from runner.sse import Parser
-from runner.stream import LINGER_NS, Stream, Timeouts
+from runner.stream import LINGER_NS, Stream
+from runner.timeouts import Timeouts
 from tests.runner.streams import (
     CORPUS,
     END,

@@ -14,7 +14,7 @@ import pytest
 
 from runner.delivery import Delivery, Keep, encode_line
 from runner.record import ErrorKind, Record
-from runner.stream import Timeouts
+from runner.timeouts import Timeouts
 from scenarios.request import Request
 from tests.runner.streams import (
     CORPUS,
@@ -480,6 +480,15 @@ async def test_cut_keeps_the_partial_answers() -> None:
         assert (record.text, record.usage, record.usage_partial) == ("Hello", None, usage(2))
         assert record.attempts == []
         assert record.ended_at is not None
+
+
+async def test_what_is_begun_after_the_cut_is_cut() -> None:
+    async with delivering(answering(chunked(sse(*HELLO)))) as (delivery, server):
+        delivery.cut("user")
+        record = await delivery.send(request(), monotonic_ns())
+        assert server.peers == []
+    check(record)
+    assert (record.status, record.cancelled_by, record.sent_at) == ("cancelled", "user", None)
 
 
 # -- lines

@@ -479,3 +479,11 @@ def test_tally() -> None:
     assert tally.status == {"ok": 3, "error": 1, "cancelled": 1}
     assert (tally.finished, tally.retries, tally.completion_tokens) == (5, 3, 9)
     assert tally.errors == {"server_error": 1}
+
+
+async def test_a_journal_that_is_not_safe_buys_no_more() -> None:
+    it = Set(1)
+    it.paper.unsafe = True
+    await it.start(range(10))
+    assert it.server.sent == []
+    assert it.engine.ended_by == "error"

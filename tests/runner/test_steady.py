@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from runner.answer import Answer
 from runner.sse import Parser
 from runner.steady import Steady
-from runner.stream import Stream, Timeouts
+from runner.stream import Stream
+from runner.timeouts import Timeouts
 
 
 def event(text: Any, **more: Any) -> bytes:

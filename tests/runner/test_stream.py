@@ -17,7 +17,8 @@ from runner import stream as module
 from runner.answer import Answer
 from runner.record import Timer
 from runner.sse import Parser
-from runner.stream import Stream, Timeouts
+from runner.stream import Stream
+from runner.timeouts import Timeouts
 from runner.transport import Handler
 from tests.runner.streams import CORPUS, HELLO, NEVER, delta, sse, usage
 
@@ -895,3 +896,48 @@ async def test_a_document_behind_a_bom_in_single_bytes() -> None:
     stream = await sniffed(single(b'\xef\xbb\xbf{"choices": []}'), "application/json")
     assert stream.mode == "document"
     assert b"".join(stream.document) == b'{"choices": []}'
+
+
+# -- an answer that is all there
+
+
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_cut_does_not_undo_a_whole_answer(done: bool) -> None:
+    play = Play()
+
+    async def rest(stream: Stream) -> None:
+        play.body(sse(delta("a"), delta(finish="stop"), done=done))
+        stream.cut(by="user")
+
+    stream = await play.run(rest)
+    assert not stream.was_cut
+    assert stream.answer.text() == "a"
+
+
+async def test_a_cut_before_the_start_sends_nothing() -> None:
+    stream = Stream(NEVER)
+    stream.cut(by="user")
+
+    async def post() -> None:
+        pytest.fail("it was sent")
+
+    await stream.run(post())
+    assert stream.cancelled_by == "user"
+
+
+async def test_a_choice_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AFTER_FINISH_NS", 20_000_000)
+    play = Play()
+    play.stream = Stream(NEVER, choices=2)
+
+    def choice(index: int, **fields: Any) -> bytes:
+        return sse({"choices": [{"index": index, **fields}]})
+
+    async def rest(_: Stream) -> None:
+        play.body(choice(0, delta={"content": "one"}, finish_reason="stop"))
+        await asyncio.sleep(0.1)
+        play.body(choice(1, delta={"content": "two"}, finish_reason="stop"))
+        await asyncio.sleep(0.5)
+
+    stream = await play.run(rest)
+    assert [one["text"] for one in stream.answer.all_choices() or []] == ["one", "two"]
