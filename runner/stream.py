@@ -164,6 +164,12 @@ class Stream:
     def body(self, data: bytes, at: int) -> None:
         """Some of the body is here."""
         self._last_byte_at = at
+        if self._idle and not self._backlog:
+            text = self._steady.text_of(data)
+            if text is not None:
+                self._before = at
+                self.answer.more(text, at)
+                return
         if self._backlog:
             self._backlog.append((data, at))
         elif self.mode == "sse" and len(data) <= _SLICE:
@@ -194,12 +200,6 @@ class Stream:
 
     def _parse(self, data: bytes, at: int) -> None:
         answer = self.answer
-        if self._idle:
-            text = self._steady.text_of(data)
-            if text is not None:
-                answer.more(text, at)
-                self._before = at
-                return
         begun, closing = answer.first_token_at, answer.closing_at
         try:
             events = self._parser.feed(data, at, self._before)

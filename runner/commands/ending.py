@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.commands.options import stop
+from runner.commands.options import say, stop
 
 if TYPE_CHECKING:
     from runner.engine import Engine
@@ -40,19 +40,16 @@ def finish(
     if dataset is not None and complete:
         _write_dataset(path, dataset)
     if failure is not None:
-        click.echo(f"streamgauge: {failure}", err=True)
+        say(f"streamgauge: {failure}")
         return 1
     if engine is not None and engine.tally.unwritten:
-        click.echo(
+        say(
             f"streamgauge: {engine.tally.unwritten} finished answers found no room on the disk "
-            "and will be asked again",
-            err=True,
+            "and will be asked again"
         )
     broken = opened.journal.failure
     if broken is not None and not opened.journal.full:
-        click.echo(
-            f"streamgauge: the journal could not be made safe on the disk: {broken.strerror}", err=True
-        )
+        say(f"streamgauge: the journal could not be made safe on the disk: {broken.strerror}")
         return 1
     again = f"Run the same command again{', without --fresh,' if '--fresh' in sys.argv else ''} to go on."
     messages = {
@@ -63,7 +60,7 @@ def finish(
         f"{_advice(engine.tripped if engine is not None else None)} {again}",
     }
     if session.ended_by in messages:
-        click.echo(f"streamgauge: {messages[session.ended_by]}", err=True)
+        say(f"streamgauge: {messages[session.ended_by]}")
     codes = {"interrupted": 130, "error": 1, "terminated": 75, "disk_full": 75, "circuit_breaker": 75}
     if session.ended_by in codes:
         return codes[session.ended_by]
@@ -96,4 +93,4 @@ def _write_dataset(path: Path, dataset: Path) -> None:
     except StoreError as exc:
         stop(f"the dataset was not written: {exc} The answers are safe in {path}", 1)
     for line in describe(result):
-        click.echo(line, err=True)
+        say(line)

@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -180,6 +180,12 @@ def read_key(api_key: str | None, api_key_env: str | None, api_key_file: str | N
     return key or None
 
 
+def say(text: str) -> None:
+    """One line on stderr, where anybody can see it: a terminal that has gone away costs no result."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
 def plural(n: int, noun: str) -> str:
     """A count and its noun."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
@@ -204,5 +210,5 @@ def ends_on_sigterm() -> Iterator[None]:
 
 def stop(message: str, code: int) -> NoReturn:
     """One message on stderr, and the exit code."""
-    click.echo(f"streamgauge: {message}", err=True)
+    say(f"streamgauge: {message}")
     raise SystemExit(code)

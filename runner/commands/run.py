@@ -10,7 +10,16 @@ import click
 
 from runner.commands.check_prompts import bad_rows, keep_spooled, show_plan, spool
 from runner.commands.ending import finish
-from runner.commands.options import OPENAI, Duration, Param, ends_on_sigterm, read_key, stop, target_options
+from runner.commands.options import (
+    OPENAI,
+    Duration,
+    Param,
+    ends_on_sigterm,
+    read_key,
+    say,
+    stop,
+    target_options,
+)
 
 if TYPE_CHECKING:
     from runner.bulk import Settings
@@ -282,9 +291,6 @@ def _open(
 def _announce(opened: Opened, plan: Plan) -> None:
     from runner.rundir import link_latest
 
-    def say(text: str) -> None:
-        click.echo(text, err=True)
-
     link_latest(opened.path)
     say(f"run directory: {opened.path}")
     for note in opened.notes:
@@ -328,5 +334,5 @@ def _run(
         try:
             close_run(opened)
         except OSError as exc:
-            click.echo(f"warning: run.json could not be written: {exc.strerror}", err=True)
+            say(f"warning: run.json could not be written: {exc.strerror}")
     return finish(opened, plan, engine, dataset, failure)
