@@ -58,7 +58,7 @@ def test_only_newlines_end_lines(char: str, format_: str) -> None:
     ("line", "says"),
     [
         (b'{"a": 1 "b": 2}', "line 1, column 9: Expecting ',' delimiter"),
-        (b'{"a": 1,}', "line 1, column 9: "),
+        (b'{"a": }', "line 1, column 7: "),
         (b'{"a": 1} x', "line 1, column 10: Extra data"),
         (b"{", "line 1, column 2: Expecting property name"),
         (b'{"a": NaN}', "line 1: NaN is not JSON"),
