@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic_ns
@@ -381,12 +382,14 @@ async def test_slow_reader_gets_everything() -> None:
 
 
 async def test_end_of_the_server_cuts_its_streams(log_file: Path, entries: Callable[[], list[Any]]) -> None:
-    async with serve(MockConfig(ttft_ms=1, itl_ms=60_000, log=log_file)) as server, wire(server) as line:
-        line.send(CHAT, chat())
-        await until(lambda: server.stats.tokens_sent == 1)
-    [entry] = entries()
-    assert (entry["tokens_sent"], entry["done_sent_ns"], entry["peer_left_ns"]) == (1, None, None)
-    assert (server.stats.open_connections, server.stats.client_disconnects) == (0, 0)
+    async with AsyncExitStack() as stack:
+        async with serve(MockConfig(ttft_ms=1, itl_ms=60_000, log=log_file)) as server:
+            line = await stack.enter_async_context(wire(server))  # left after the server has ended
+            line.send(CHAT, chat())
+            await until(lambda: server.stats.tokens_sent == 1)
+        [entry] = entries()
+        assert (entry["tokens_sent"], entry["done_sent_ns"], entry["peer_left_ns"]) == (1, None, None)
+        assert (server.stats.open_connections, server.stats.client_disconnects) == (0, 0)
 
 
 async def test_ipv6_url() -> None:
