@@ -95,9 +95,7 @@ class _Job:
         self._redact = redact
         self._settings = settings
         self._progress = progress
-        self._delivery: Delivery | None = None
         self._signals = 0
-        self._grace: asyncio.TimerHandle | None = None
 
     async def main(self) -> None:
         settings, session = self._settings, self._opened.session
@@ -107,7 +105,7 @@ class _Job:
             self._target.headers, verify=settings.verify, ca_file=settings.ca_file
         ) as http:
             client = Client(http, self._target, settings.timeouts, self._redact, settings.keep_headers)
-            self._delivery = Delivery(
+            delivery = Delivery(
                 client,
                 session=session.number,
                 anchor_ns=session.anchor_ns,
@@ -116,8 +114,8 @@ class _Job:
                 keep=settings.keep,
             )
             breaker = Breaker(answered=opened.answered > 0)
-            self.engine = Engine(self._delivery, journal, slots, breaker, self._tell)
-            self._delivery.on_first_token = self.engine.first_token
+            self.engine = Engine(delivery, journal, slots, breaker, self._tell)
+            delivery.on_first_token = self.engine.first_token
             journal.start(self.engine.on_full)
             self._catch_signals()
             ticker = asyncio.create_task(self._tick())
@@ -186,7 +184,7 @@ class _Job:
         limited = how == "terminated" and grace_s is not None
         if limited:
             loop = asyncio.get_running_loop()
-            self._grace = loop.call_later(grace_s or 0, self.engine.cut, "deadline")
+            loop.call_later(grace_s or 0, self.engine.cut, "deadline")
         wait = f" at most {grace_s:g} s" if limited else ""
         self._tell(
             f"stopping: waiting{wait} for {count} in flight; once more closes them and keeps what they said"

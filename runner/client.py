@@ -22,7 +22,7 @@ from runner.errors import (
     message_of,
     request_id_of,
 )
-from runner.record import CancelledBy, Connection, Error, ErrorKind, Status, Timer
+from runner.record import CancelledBy, Error, ErrorKind, Status, Timer
 from runner.retry import is_retryable
 from runner.sse import Parser
 from runner.stream import Stream, truncated_kind
@@ -285,8 +285,3 @@ def _reason(exc: BaseException) -> str:
 def _own_words(exc: BaseException) -> str:
     message = str(getattr(exc, "message", "") or type(exc).__name__)
     return message.splitlines()[0][:200] if message else type(exc).__name__
-
-
-def connection_of(stream: Stream) -> Connection:
-    """The record's view of the connection an attempt went over."""
-    return Connection(stream.reused, stream.connect_ns)

@@ -50,7 +50,7 @@ def finish(
     broken = opened.journal.failure
     if broken is not None and not opened.journal.full:
         say(f"streamgauge: the journal could not be made safe on the disk: {broken.strerror}")
-        return 1
+        return 130 if session.ended_by == "interrupted" else 1
     again = f"Run the same command again{', without --fresh,' if '--fresh' in sys.argv else ''} to go on."
     messages = {
         "interrupted": f"interrupted. {again}",

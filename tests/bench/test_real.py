@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 
+from bench.llama import Reading, reading
 from bench.real import (
     LONG_TOKENS,
-    Reading,
     Table,
     cancel_problems,
     count_attempts,
     excerpt,
     findings,
     problems,
-    reading,
     table_lines,
     token_problems,
 )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 
 from tests.conftest import Mock
 
@@ -72,3 +73,14 @@ def test_a_lost_terminal_costs_no_result(
     child.stdout = child.stderr = None
     child.communicate(timeout=60)
     assert len((tmp_path / "out.jsonl").read_text("utf-8").splitlines()) == 20
+
+
+def test_the_load_leaves_the_signals_as_they_were(
+    cli: Callable[..., Result], mock: Callable[..., Mock], here: Path
+) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    result = cli("run", prompts(here, 2), "--base-url", mock().base_url, "--model", "m")
+    assert result.exit_code == 0
+    # The loop's own handlers are deaf once it is closed; a final report must still end by Ctrl-C.
+    assert [signal.getsignal(number) for number in numbers] == before
