@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from reports.rows import tokens
+from runner.record import tokens
 
 PREFIX = "streamgauge_"
 ALWAYS = (

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 from msgspec import Struct, UnsetType
 
-from reports.rows import Row, Tokens, decoded, open_index, tokens
+from reports.rows import Row, decoded, open_index
+from runner.record import Tokens, tokens
 from runner.store import StoreError
 
 Floats = npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ from msgspec import Struct, UnsetType, field
 
 from reports.distribution import Distribution, Values
 from reports.frame import frame, gaps_us
-from reports.rows import Row, decoded, open_index, tokens
+from reports.rows import Row, decoded, open_index
 from reports.summary import (
     RATES,
     TIMES,
@@ -31,6 +31,7 @@ from reports.summary import (
     Summary,
     TokenTotals,
 )
+from runner.record import tokens
 from runner.store import AGAIN, FAILED, OK, Index, Manifest, Session, current_ids, inside, load_manifest
 
 STALE = "stale_connection"  # `Attempt.wait_for` of a resend that is no retry

@@ -78,39 +78,6 @@ class Row(Struct):
     chunk_tokens: list[int] | UnsetType = UNSET
 
 
-class Tokens(Struct, frozen=True, gc=False):
-    """The token counts of one usage object; `None` where the server did not say."""
-
-    prompt: int | None = None
-    completion: int | None = None
-    reasoning: int | None = None
-    cached: int | None = None
-
-
-def _count(usage: dict[str, Any], *path: str) -> int | None:
-    value: Any = usage
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    # Servers write odd things here; a bool, a text or a negative number is no count.
-    return value if type(value) is int and 0 <= value < 1 << 53 else None
-
-
-def tokens(usage: dict[str, Any] | None) -> Tokens:
-    """Token counts out of a usage object as a server wrote it (OpenAI's names; DeepSeek's for the cache)."""
-    if not usage:
-        return Tokens()
-    reasoning = _count(usage, "completion_tokens_details", "reasoning_tokens")
-    cached = _count(usage, "prompt_tokens_details", "cached_tokens")
-    return Tokens(
-        prompt=_count(usage, "prompt_tokens"),
-        completion=_count(usage, "completion_tokens"),
-        reasoning=_count(usage, "reasoning_tokens") if reasoning is None else reasoning,
-        cached=_count(usage, "prompt_cache_hit_tokens") if cached is None else cached,
-    )
-
-
 def open_index(run: Path, stopped_on: dict[int, str] | None = None) -> Index:
     """`build_index`, with its errors told.
 

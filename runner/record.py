@@ -14,12 +14,15 @@ from msgspec import UNSET, Struct, UnsetType
 
 # History (say here what changed, and keep an old run directory as a fixture):
 #   1  first version
-SCHEMA_VERSION = 1
+#   2  cost, cost_source, cost_bound of records and attempts; base_url of connections and attempts; in the
+#      manifest a session's reserved_cost. Version 1 is read as it is: all of them are optional
+SCHEMA_VERSION = 2
 
 Phase = Literal["warmup", "measure"]
 Status = Literal["ok", "error", "cancelled"]
 CancelledBy = Literal["user", "deadline", "budget", "fail_fast", "abandon", "stop_rule"]
 UsageSource = Literal["server", "tokenizer", "none"]
+CostSource = Literal["provider", "prices", "none"]
 Timer = Literal["connect", "first_token", "token_gap", "byte_idle", "total", "server"]
 
 
@@ -64,6 +67,7 @@ class Connection(Struct, frozen=True):
 
     reused: bool | None = None
     connect_ns: int | None = None  # TCP and TLS set-up, where a connection was opened
+    base_url: str | None = None  # the endpoint it went to, without login and query
 
 
 class Attempt(Struct, frozen=True):
@@ -77,6 +81,10 @@ class Attempt(Struct, frozen=True):
     usage_partial: dict[str, Any] | None
     wait_ns: int
     wait_for: str
+    base_url: str | None = None  # as in Connection
+    cost: float | None = None  # as in Record
+    cost_source: CostSource = "none"
+    cost_bound: float | UnsetType = UNSET
 
 
 class Record(Struct):
@@ -109,6 +117,11 @@ class Record(Struct):
     usage: dict[str, Any] | None = None
     usage_source: UsageSource = "none"
     usage_partial: dict[str, Any] | None = None
+    # Of the last attempt, in the currency of the provider or of the prices; `None` is unknown. Of an answer
+    # that is not ok: of what its usage told, and the bill may be higher.
+    cost: float | None = None
+    cost_source: CostSource = "none"  # the provider's own number, prices times usage, or unknown
+    cost_bound: float | UnsetType = UNSET  # under prices, where the bill may be higher: at most this
     response: dict[str, Any] = msgspec.field(default_factory=dict)
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     attempts: list[Attempt] = msgspec.field(default_factory=list)
@@ -117,3 +130,38 @@ class Record(Struct):
     chunk_tokens: list[int] | UnsetType = UNSET
     request: dict[str, Any] | UnsetType = UNSET  # the body as sent
     row: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Tokens(Struct, frozen=True, gc=False):
+    """The token counts of one usage object; `None` where the server did not say."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    reasoning: int | None = None
+    cached: int | None = None
+    total: int | None = None
+
+
+def _count(usage: dict[str, Any], *path: str) -> int | None:
+    value: Any = usage
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    # Servers write odd things here; a bool, a text or a negative number is no count.
+    return value if type(value) is int and 0 <= value < 1 << 53 else None
+
+
+def tokens(usage: dict[str, Any] | None) -> Tokens:
+    """Token counts out of a usage object as a server wrote it (OpenAI's names; DeepSeek's for the cache)."""
+    if not usage:
+        return Tokens()
+    reasoning = _count(usage, "completion_tokens_details", "reasoning_tokens")
+    cached = _count(usage, "prompt_tokens_details", "cached_tokens")
+    return Tokens(
+        prompt=_count(usage, "prompt_tokens"),
+        completion=_count(usage, "completion_tokens"),
+        reasoning=_count(usage, "reasoning_tokens") if reasoning is None else reasoning,
+        cached=_count(usage, "prompt_cache_hit_tokens") if cached is None else cached,
+        total=_count(usage, "total_tokens"),
+    )

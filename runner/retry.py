@@ -34,7 +34,9 @@ _ABSURD_S = 7 * 86_400
 _EPOCH_S = 1e9  # a number above this names a time of day (s, or ms), no duration
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 
-WaitFor = Literal["retry-after-ms", "retry-after", "x-ratelimit-reset", "backoff", "stale_connection"]
+WaitFor = Literal[
+    "retry-after-ms", "retry-after", "x-ratelimit-reset", "backoff", "stale_connection", "other_endpoint"
+]
 
 
 def is_retryable(kind: ErrorKind) -> bool:

@@ -56,6 +56,7 @@ class Session(msgspec.Struct):
     ended_by: EndedBy | None = None
     reason: str | None = None
     stopped_on: str | None = None  # the error kind that opened the circuit breaker
+    reserved_cost: float | None = None  # under --max-cost: what was in flight never exceeded this
     counts: dict[str, int] = msgspec.field(default_factory=dict)
     gauge: dict[str, Any] = msgspec.field(default_factory=dict)
 

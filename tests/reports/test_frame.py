@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from reports.frame import frame, gaps_us, load
-from reports.rows import Row, block_rows, tokens
-from runner.record import ErrorKind, Record
+from reports.rows import Row, block_rows
+from runner.record import ErrorKind, Record, tokens
 from runner.store import StoreError, build_index
 
 MS = 1_000_000

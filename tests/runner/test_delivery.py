@@ -41,6 +41,8 @@ from tests.runner.streams import (
 BODY = sse(*HELLO, done=True)
 GOOD = chunked(BODY)
 CORE = {
+    "cost",
+    "cost_source",
     "id",
     "prompt_id",
     "index",

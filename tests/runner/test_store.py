@@ -237,7 +237,7 @@ def manifest(run: Path, **changes: Any) -> None:
         "kind": "run",
         "created": "2026-01-01T00:00:00Z",
         "scenario": {},
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         **changes,
     }
     (run / "run.json").write_text(json.dumps(values))
