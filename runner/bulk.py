@@ -13,19 +13,27 @@ import time
 from array import array
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import msgspec
 
+from runner.budget import Budget
 from runner.client import Client
 from runner.delivery import Delivery, Keep
 from runner.engine import Engine
+from runner.fleet import Endpoint, Fleet
+from runner.gate import Gate
 from runner.limits import Breaker, Slots
+from runner.pacing import Adaptive
+from runner.prices import Prices
 from runner.progress import Progress, Snapshot
-from runner.rundir import Opened
+from runner.ready import Readiness, ready_body, wait_ready
+from runner.rundir import Opened, write_manifest
+from runner.spent import Spent, spent_before
 from runner.store import PROGRESS
 from runner.store import Progress as ProgressFile
-from runner.target import Redactor, Target
+from runner.target import Redactor, Target, without_query
 from runner.timeouts import Timeouts
 from runner.transport import open_session
 from scenarios.prompts import Plan
@@ -47,12 +55,24 @@ class Settings(msgspec.Struct, frozen=True):
     grace_s: float | None = 25.0
     verify: bool = True
     ca_file: str | None = None
+    proxy: str | None = None  # with its login: never written
+    rpm: float | None = None
+    tpm: float | None = None
+    adaptive: bool = False
+    prices: Prices | None = None
+    max_cost: float | None = None
+    pilot: int | None = None
+    stop_after: int | None = None
+    wait_ready: bool = False
+    ready_limit_s: float | None = None
 
 
-def run_bulk(opened: Opened, plan: Plan, target: Target, redact: Redactor, settings: Settings) -> Engine:
+def run_bulk(
+    opened: Opened, plan: Plan, targets: list[Target], redact: Redactor, settings: Settings
+) -> Engine:
     """Run the job to its end, and leave what became of it in the opened run's session. Blocks."""
     progress = Progress(plan.requests, len(opened.settled))
-    job = _Job(opened, plan, target, redact, settings, progress)
+    job = _Job(opened, plan, targets, redact, settings, progress)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
@@ -79,43 +99,32 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 class _Job:
     engine: Engine  # there once `main` has begun
+    gate: Gate
 
     def __init__(
         self,
         opened: Opened,
         plan: Plan,
-        target: Target,
+        targets: list[Target],
         redact: Redactor,
         settings: Settings,
         progress: Progress,
     ) -> None:
         self._opened = opened
         self._plan = plan
-        self._target = target
+        self._targets = targets
         self._redact = redact
         self._settings = settings
         self._progress = progress
         self._signals = 0
+        self._readiness: Readiness | None = None
+        self._adaptive = Adaptive(settings.concurrency) if settings.adaptive else None
 
     async def main(self) -> None:
-        settings, session = self._settings, self._opened.session
-        opened, journal = self._opened, self._opened.journal
-        slots = Slots(settings.concurrency)
-        async with open_session(
-            self._target.headers, verify=settings.verify, ca_file=settings.ca_file
-        ) as http:
-            client = Client(http, self._target, settings.timeouts, self._redact, settings.keep_headers)
-            delivery = Delivery(
-                client,
-                session=session.number,
-                anchor_ns=session.anchor_ns,
-                retries=settings.retries,
-                include_usage=settings.include_usage,
-                keep=settings.keep,
-            )
-            breaker = Breaker(answered=opened.answered > 0)
-            self.engine = Engine(delivery, journal, slots, breaker, self._tell)
-            delivery.on_first_token = self.engine.first_token
+        journal = self._opened.journal
+        async with AsyncExitStack() as stack:
+            fleet = Fleet([await self._endpoint(stack, target) for target in self._targets], self._tell)
+            self.engine = self._engine(fleet)
             journal.start(self.engine.on_full)
             self._catch_signals()
             ticker = asyncio.create_task(self._tick())
@@ -123,10 +132,101 @@ class _Job:
             gc.collect()
             gc.freeze()
             try:
+                if self._settings.wait_ready:
+                    await self._wait_ready(fleet)
                 await self.engine.run(self._feed())
+                if self._settings.pilot is not None and self._settings.pilot < self._to_send:
+                    self.engine.stop("pilot")
             finally:
                 ticker.cancel()
                 self._note_end()
+
+    async def _endpoint(self, stack: AsyncExitStack, target: Target) -> Endpoint:
+        settings = self._settings
+        http = await stack.enter_async_context(
+            open_session(
+                target.headers, verify=settings.verify, ca_file=settings.ca_file, proxy=settings.proxy
+            )
+        )
+        client = Client(
+            http,
+            target,
+            settings.timeouts,
+            self._redact,
+            settings.keep_headers,
+            stop_after=settings.stop_after,
+        )
+        return Endpoint(client, without_query(target.base_url))
+
+    def _engine(self, fleet: Fleet) -> Engine:
+        settings, opened = self._settings, self._opened
+        adaptive = self._adaptive
+        slots = Slots(adaptive.limit if adaptive is not None else settings.concurrency)
+        self.gate = Gate(
+            fleet,
+            rpm=settings.rpm,
+            tpm=settings.tpm,
+            budget=self._budget(),
+            adaptive=adaptive,
+            resize=slots.resize,
+            tell=self._tell,
+        )
+        delivery = Delivery(
+            self.gate,
+            session=opened.session.number,
+            anchor_ns=opened.session.anchor_ns,
+            retries=settings.retries,
+            include_usage=settings.include_usage,
+            keep=settings.keep,
+            prices=settings.prices,
+        )
+        engine = Engine(delivery, opened.journal, slots, Breaker(answered=opened.answered > 0), self._tell)
+        delivery.on_first_token = engine.first_token
+        self.gate.on_over = lambda: engine.stop("budget", "the next request could cost more than is left")
+        self.gate.on_shut = lambda wait_s: engine.stop(
+            "circuit_breaker", f"the server asks to be left alone for {wait_s:,.0f} s"
+        )
+        return engine
+
+    def _budget(self) -> Budget | None:
+        settings, opened = self._settings, self._opened
+        if settings.max_cost is None or settings.prices is None:
+            return None
+        before = spent_before(opened.path, opened.manifest.sessions[:-1], settings.prices)
+        if before.amount or before.unknown:
+            self._tell(_told_of(before, settings.max_cost))
+
+        async def save(ceiling: float) -> None:
+            opened.session.reserved_cost = ceiling
+            await asyncio.to_thread(write_manifest, opened.path, opened.manifest)
+
+        return Budget(settings.max_cost, before.amount, save)
+
+    async def _wait_ready(self, fleet: Fleet) -> None:
+        request = await asyncio.to_thread(_first, self._plan)
+        if request is None:
+            return
+        add = {"stream": True}
+        waiting = asyncio.create_task(
+            wait_ready(
+                fleet.endpoints,
+                request.api,
+                ready_body(request, add),
+                self._settings.ready_limit_s,
+                self._tell,
+            )
+        )
+        stopped = asyncio.create_task(self.engine.stopped())
+        await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not waiting.done():
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            return
+        self._readiness = waiting.result()
+        error = self._readiness.error
+        if error is not None:
+            self.engine.give_up(error, f"not ready: {error.message}")
 
     def snapshot(self) -> Snapshot:
         tally = self.engine.tally
@@ -140,7 +240,29 @@ class _Job:
 
     # -- requests in
 
+    @property
+    def _to_send(self) -> int:
+        return self._plan.requests - len(self._opened.settled)
+
     async def _feed(self) -> AsyncGenerator[Request]:
+        """The requests to send: all that are left, or with `--pilot` some, spread evenly over them."""
+        pilot = self._settings.pilot
+        async with aclosing(self._left()) as left:
+            if pilot is None or pilot >= self._to_send:
+                async for request in left:
+                    yield request
+                return
+            place, sent = 0, 0
+            async for request in left:
+                # The middle of each of `pilot` equal stretches.
+                if place == (2 * sent + 1) * self._to_send // (2 * pilot):
+                    yield request
+                    sent += 1
+                    if sent == pilot:
+                        return
+                place += 1
+
+    async def _left(self) -> AsyncGenerator[Request]:
         settled = array("Q", self._opened.settled.tobytes())
         blocks, builder = self._plan.blocks(), self._plan.builder()
         turn = time.perf_counter()
@@ -227,7 +349,45 @@ class _Job:
             session.stopped_on = engine.stopped_on
         tally = engine.tally
         session.counts = {"started": tally.started, **tally.status, "retries": tally.retries}
-        session.gauge = {"cpu_s": round(time.process_time(), 3)}
+        if tally.unwritten:
+            session.counts["unwritten"] = tally.unwritten
+        session.gauge = {"cpu_s": round(time.process_time(), 3), **self._paced()}
+
+    def _paced(self) -> dict[str, Any]:
+        """What held requests back."""
+        gate, adaptive = self.gate, self._adaptive
+        out: dict[str, Any] = {
+            "cooldowns": gate.cooldowns,
+            "cooldown_s": round(gate.cooldown_ns / 1e9, 3),
+            "paced_s": round(gate.paced_ns / 1e9, 3),
+        }
+        if adaptive is not None:
+            out |= {"lowest_concurrency": adaptive.lowest, "highest_concurrency": adaptive.highest}
+        if gate.budget is not None:
+            out |= {"budget_lowered": gate.budget.lowered, "spent": gate.budget.spent}
+        if self._readiness is not None:
+            ready = self._readiness
+            out["ready"] = {"waited_s": ready.waited_s, "requests": ready.requests}
+        return out
+
+
+def _first(plan: Plan) -> Request | None:
+    """The plan's first request."""
+    builder = plan.builder()
+    for block in plan.blocks():
+        for request in builder.feed(block):
+            return request
+    return next(iter(builder.end()), None)
+
+
+def _told_of(before: Spent, most: float) -> str:
+    killed = f" ({before.killed:.6g} of it at most, by a session that was killed)" if before.killed else ""
+    unknown = (
+        f"; what {before.unknown:,} answers of earlier sessions cost is not known, and not counted"
+        if before.unknown
+        else ""
+    )
+    return f"{before.amount:.6g} of --max-cost {most:.6g} is spent by earlier sessions{killed}{unknown}"
 
 
 def _among(sorted_digests: array[int], digest: int) -> bool:

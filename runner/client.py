@@ -68,11 +68,15 @@ class Client:
         timeouts: Timeouts,
         redact: Redactor,
         keep_headers: tuple[str, ...] = (),
+        *,
+        stop_after: int | None = None,
     ) -> None:
+        """`stop_after`: token-bearing chunks after which an answer is cut on purpose."""
         self._session = session
         self._target = target
         self._timeouts = timeouts
         self._redact = redact
+        self._stop_after = stop_after
         self._kept = KEPT_HEADERS + tuple(name.lower() for name in keep_headers)
         self._urls = {api: URL(target.url(api), encoded=True) for api in PATHS}
 
@@ -94,7 +98,7 @@ class Client:
             fresh: on a connection of its own rather than a kept one.
             choices: how many the body asks for (`n`).
         """
-        stream = Stream(self._timeouts, fresh=fresh, choices=choices)
+        stream = Stream(self._timeouts, fresh=fresh, choices=choices, stop_after=self._stop_after)
         opened(stream)
         post = self._session.post(self._urls[api], data=body, allow_redirects=False)
         raised: BaseException | None = None
@@ -240,6 +244,11 @@ class Client:
                 getattr(detail, "verify_message", "") or getattr(detail, "reason", "") or "handshake failed"
             )
             return ErrorKind.TLS, f"no secure connection to {host}: {reason}"
+        if isinstance(exc, aiohttp.ClientHttpProxyError):
+            kind = ErrorKind.AUTH if exc.status == 407 else ErrorKind.CONNECT
+            return kind, f"the proxy did not connect to {host}: HTTP {exc.status}"
+        if isinstance(exc, aiohttp.ClientProxyConnectionError):
+            return ErrorKind.CONNECT, f"cannot connect to the proxy: {_reason(exc.os_error)}"
         if isinstance(exc, aiohttp.ClientConnectorDNSError):
             return ErrorKind.CONNECT, f"cannot resolve the name of {host}"
         if isinstance(exc, aiohttp.ClientConnectorError):

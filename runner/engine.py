@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Protocol
 
 from runner.delivery import encode_line
 from runner.limits import Breaker, Slots
@@ -20,7 +20,11 @@ DISK_WAIT_S = 30.0
 class Sender(Protocol):
     """Request in, record out (`runner/delivery.py`)."""
 
-    def send(self, request: Request, scheduled_at: int) -> Awaitable[Record]: ...  # noqa: D102
+    def prepare(self, request: Request) -> Any: ...  # noqa: D102
+    def admit(self, prepared: Any) -> Awaitable[bool]: ...  # noqa: D102
+    def withdraw(self, prepared: Any) -> None: ...  # noqa: D102
+    def send(self, prepared: Any, scheduled_at: int) -> Awaitable[Record]: ...  # noqa: D102
+    def written(self, prepared: Any) -> None: ...  # noqa: D102
     def stop(self) -> None: ...  # noqa: D102
     def cut(self, by: CancelledBy) -> None: ...  # noqa: D102
 
@@ -128,7 +132,10 @@ class Engine:
                     free_since = await self._place()
                     if free_since is None:
                         break
-                    self._start(request, free_since)
+                    prepared = self._delivery.prepare(request)
+                    if not await self._admitted(prepared):
+                        break
+                    self._start(prepared, free_since)
                     # One start a turn: sends leave at the end of a turn, and reads must get their share.
                     await asyncio.sleep(0)
         finally:
@@ -151,7 +158,16 @@ class Engine:
             self._stopped.set()
             self._room.set()
             self._delivery.stop()
-            self._slots.release()  # wakes the admission where it waits for a place
+            self._slots.wake()
+
+    async def stopped(self) -> None:
+        """Wait until nothing new is admitted any more."""
+        await self._stopped.wait()
+
+    def give_up(self, error: Error, reason: str) -> None:
+        """Stop as the circuit breaker does, on an error no request of the load has met."""
+        self._breaker.tripped = error
+        self.stop("circuit_breaker", reason)
 
     def cut(self, by: CancelledBy) -> None:
         """Close what is in flight. Its partial answers are kept, as far as the disk takes them."""
@@ -194,9 +210,18 @@ class Engine:
             self.stop("error", "the journal is not safe on the disk")
         return None if self._stopped.is_set() else free_since
 
-    def _start(self, request: Request, free_since: int) -> None:
+    async def _admitted(self, prepared: Any) -> bool:
+        """Pass the gate. False: the run stops, and this request is not sent."""
+        if not await self._delivery.admit(prepared):
+            return False
+        await self._room.wait()  # the disk may have filled up meanwhile
+        if self.stopping:
+            self._delivery.withdraw(prepared)
+        return not self.stopping
+
+    def _start(self, prepared: Any, free_since: int) -> None:
         self.tally.started += 1
-        task = asyncio.create_task(self._one(request, free_since))
+        task = asyncio.create_task(self._one(prepared, free_since))
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
@@ -206,9 +231,9 @@ class Engine:
             self._failure = task.exception()
             self.stop("error", f"internal error: {type(self._failure).__name__}")
 
-    async def _one(self, request: Request, free_since: int) -> None:
+    async def _one(self, prepared: Any, free_since: int) -> None:
         try:
-            record = await self._delivery.send(request, free_since)
+            record = await self._delivery.send(prepared, free_since)
             self.tally.add(record)
             line = encode_line(record)
             self._judge(record)
@@ -216,6 +241,7 @@ class Engine:
             # The place is kept until the line is written: a kill costs at most what is in flight.
             if not await self._journal.append(line):
                 self.tally.unwritten += 1
+            self._delivery.written(prepared)
         finally:
             self._slots.release()
 

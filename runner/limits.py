@@ -10,33 +10,75 @@ from runner.record import Error, ErrorKind
 
 
 class Slots:
-    """The places of a closed load: a semaphore that knows since when each free place has been free.
+    """The places of a closed load: a semaphore of changing size that knows since when each place is free.
 
     It opens with one place, so that a wrong URL, key or model costs one request; `open_all` adds the rest.
+
+    Args:
+        concurrency: places, once open.
     """
 
     def __init__(self, concurrency: int) -> None:
         self.concurrency = concurrency
         self.opened = False
-        self._semaphore = asyncio.Semaphore(1)
+        self._limit = 1
+        self._taken = 0
         self._free_since: deque[int] = deque([monotonic_ns()])
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> int:
         """Wait for a place. Returns the instant (`monotonic_ns`) it became free."""
-        await self._semaphore.acquire()
+        while not self._free_since:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(future)
+            try:
+                await future
+            except asyncio.CancelledError:
+                if self._free_since:
+                    self._wake()  # what it was woken for is another's
+                raise
+        self._taken += 1
         return self._free_since.popleft()
 
     def release(self) -> None:
         """Give a place back."""
-        self._free_since.append(monotonic_ns())
-        self._semaphore.release()
+        self._taken -= 1
+        if self._taken + len(self._free_since) < self._limit:
+            self._add()
+
+    def resize(self, concurrency: int) -> None:
+        """Have so many places from now on. What is taken beyond them goes on to its end."""
+        self.concurrency = concurrency
+        if self.opened:
+            self._set(concurrency)
 
     def open_all(self) -> None:
         """Make all places available (once)."""
         if not self.opened:
             self.opened = True
-            for _ in range(self.concurrency - 1):
-                self.release()
+            self._set(self.concurrency)
+
+    def wake(self) -> None:
+        """Let whoever waits for a place have one, so that it can see that the run stops."""
+        self._add()
+
+    def _set(self, limit: int) -> None:
+        self._limit = limit
+        while self._free_since and self._taken + len(self._free_since) > limit:
+            self._free_since.pop()
+        while self._taken + len(self._free_since) < limit:
+            self._add()
+
+    def _add(self) -> None:
+        self._free_since.append(monotonic_ns())
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                break
 
 
 # Kinds that say something of the target or the settings, never of one prompt.

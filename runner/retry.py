@@ -67,13 +67,19 @@ def wait_s(
         Seconds and their reason; `None` where the server asks for longer than `HINT_CAP_S`. Without a
         readable hint the wait is exponential with full jitter: uniform in 0 to min(60, 0.5 * 2**made) s.
     """
-    hint = _hint(headers, wall_s)
+    hint = hint_s(headers, wall_s)
     if hint is None:
-        return rng.random() * min(CAP_S, BASE_S * 2 ** min(made, 10)), "backoff"
+        return backoff_s(made, rng), "backoff"
     return hint if hint[0] <= HINT_CAP_S else None
 
 
-def _hint(headers: Mapping[str, str], wall_s: float) -> tuple[float, WaitFor] | None:
+def backoff_s(made: int, rng: random.Random) -> float:
+    """The wait where nobody said how long: exponential, with full jitter."""
+    return rng.random() * min(CAP_S, BASE_S * float(2 ** min(made, 10)))
+
+
+def hint_s(headers: Mapping[str, str], wall_s: float) -> tuple[float, WaitFor] | None:
+    """What the server asks for, in seconds, and in which of its headers; `None` where it does not say."""
     # A gateway hands on what its provider asked for under a prefix of its own (LiteLLM).
     for prefix in ("", "llm_provider-"):
         milliseconds = headers.get(prefix + "retry-after-ms", "")

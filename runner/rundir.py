@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from runner.journal import Journal, sync
+from runner.record import SCHEMA_VERSION
 from runner.store import (
     AGAIN,
     CURRENT,
+    FAILED,
     JOURNAL,
     LATEST,
     MANIFEST,
@@ -31,7 +33,9 @@ from runner.store import (
     build_index,
     inside,
     load_manifest,
+    read_blocks,
 )
+from runner.target import without_query
 from scenarios.prompts import Plan
 
 if TYPE_CHECKING:
@@ -41,6 +45,14 @@ if TYPE_CHECKING:
 DATASETS = {".jsonl", ".csv", ".parquet"}
 # May not change between sessions of one run: answers under other settings are other answers.
 _BOUND = ("target host", "api", "model", "params", "max_tokens", "system", "template")
+
+
+class Again(msgspec.Struct, frozen=True):
+    """What is sent again beyond what has no answer yet."""
+
+    retry_failed: bool = False  # what failed for good
+    kinds: frozenset[str] = frozenset()  # of it, only errors of these kinds; empty: all
+    redo: frozenset[str] = frozenset()  # good answers with these finish reasons (`none`: without one)
 
 
 class Opened(msgspec.Struct):
@@ -75,11 +87,11 @@ def place_for(prompts: str, output: str | None) -> tuple[Path, Path | None]:
     return path, None
 
 
-def scenario_of(plan: Plan, base_url: str) -> dict[str, Any]:
+def scenario_of(plan: Plan, base_urls: list[str]) -> dict[str, Any]:
     """The settings of a run as its manifest keeps them."""
     settings = plan.settings
     return {
-        "target": {"base_url": _without_query(base_url), "model": settings.model, "api": settings.api},
+        "target": {**_place(base_urls), "model": settings.model, "api": settings.api},
         "models": plan.models,
         "params": settings.params,
         "max_tokens": settings.max_tokens,
@@ -89,12 +101,9 @@ def scenario_of(plan: Plan, base_url: str) -> dict[str, Any]:
     }
 
 
-def _without_query(base_url: str) -> str:
-    """A query may hold a key: what it says is not for a manifest."""
-    from urllib.parse import urlsplit, urlunsplit
-
-    parts = urlsplit(base_url)
-    return urlunsplit(parts._replace(query="..." if parts.query else ""))
+def _place(base_urls: list[str]) -> dict[str, Any]:
+    shown = [without_query(url) for url in base_urls]
+    return {"base_url": shown[0], **({"base_urls": shown} if len(shown) > 1 else {})}
 
 
 def open_run(
@@ -105,7 +114,7 @@ def open_run(
     source_name: str,
     options: dict[str, Any],
     fresh: bool,
-    retry_failed: bool,
+    again: Again | None = None,
 ) -> Opened:
     """Take a run directory for one session: made, or resumed, or set aside and made anew.
 
@@ -130,9 +139,8 @@ def open_run(
             manifest = index = None
         elif why is not None:
             raise StoreError(why)
-        return _begin(
-            path, journal, manifest, index, plan, scenario, source_name, options, retry_failed, notes
-        )
+        again = again or Again()
+        return _begin(path, journal, manifest, index, plan, scenario, source_name, options, again, notes)
     except BaseException:
         journal.close()
         raise
@@ -229,6 +237,8 @@ def _mismatch(
         return f"{path} holds answers but no {MANIFEST}. {choices}"
     old, new = _bound(manifest.scenario), _bound(scenario)
     changed = [name for name in _BOUND if old[name] != new[name]]
+    if "target host" in changed and _hosts(manifest.scenario) & _hosts(scenario):
+        changed.remove("target host")  # of several --base-url, one more or one less: replicas
     if changed:
         told = "; ".join(f"{name}: {_short(old[name])} -> {_short(new[name])}" for name in changed)
         return f"{path} was begun with other settings ({told}). Answers are not mixed. {choices}"
@@ -247,6 +257,13 @@ def _bound(scenario: dict[str, Any]) -> dict[str, Any]:
     target = scenario.get("target", {})
     flat = {**scenario, **target, "target host": urlsplit(target.get("base_url", "")).netloc}
     return {name: flat.get(name) for name in _BOUND}
+
+
+def _hosts(scenario: dict[str, Any]) -> set[str]:
+    from urllib.parse import urlsplit
+
+    target = scenario.get("target", {})
+    return {urlsplit(url).netloc for url in target.get("base_urls", [target.get("base_url", "")])}
 
 
 def _short(value: Any) -> str:
@@ -283,7 +300,7 @@ def _begin(
     scenario: dict[str, Any],
     source_name: str,
     options: dict[str, Any],
-    retry_failed: bool,
+    again: Again,
     notes: list[str],
 ) -> Opened:
     import numpy as np
@@ -292,6 +309,7 @@ def _begin(
     if manifest is None:
         manifest = Manifest(kind="run", created=_now(), scenario=scenario)
     manifest.scenario, manifest.prompts = scenario, prompts
+    manifest.schema_version = SCHEMA_VERSION
     session = new_session(len(manifest.sessions) + 1, options)
     manifest.sessions.append(session)
     settled = np.zeros(0, dtype=np.uint64)
@@ -303,12 +321,41 @@ def _begin(
         answered = int((here & (index.state == OK)).sum())
         failed = int((here & (index.state != OK) & (index.state != AGAIN)).sum())
         left_out = int((~here).sum())
-        done = index.state == OK if retry_failed else index.state != AGAIN
+        done = index.state != AGAIN
+        if again.retry_failed or again.redo:
+            done &= ~_wanted_again(index, again)
         settled = np.sort(index.digest[here & done])
     replace_file(path / CURRENT, plan.digests.astype("<u8").tobytes())
     write_manifest(path, manifest)
     sync_directory(path)
     return Opened(path, journal, manifest, session, settled, answered, failed, left_out, notes)
+
+
+class _Ending(msgspec.Struct):
+    """What decides whether a settled request is sent again after all."""
+
+    finish_reason: Any = None
+    error: Any = None
+
+
+def _wanted_again(index: Index, again: Again) -> npt.NDArray[np.bool_]:
+    """Which winning records the user wants sent again, though they are done or failed for good."""
+    import numpy as np
+
+    failed = (index.state == FAILED) if again.retry_failed else np.zeros(len(index), dtype=bool)
+    if not again.kinds and not again.redo:
+        return failed
+    out = np.zeros(len(index), dtype=bool)
+    place = 0
+    for block in read_blocks(index, _Ending):
+        for ending in block:
+            if failed[place]:
+                kind = ending.error.get("kind") if isinstance(ending.error, dict) else None
+                out[place] = not again.kinds or kind in again.kinds
+            elif index.state[place] == OK:
+                out[place] = (ending.finish_reason or "none") in again.redo
+            place += 1
+    return out
 
 
 def new_session(number: int, options: dict[str, Any]) -> Session:

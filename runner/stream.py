@@ -38,7 +38,9 @@ Mode = Literal["unknown", "sse", "document", "refusal"]
 class Stream:
     """One attempt. Instants are `monotonic_ns`, `None` where the thing did not happen."""
 
-    def __init__(self, timeouts: Timeouts, *, fresh: bool = False, choices: int = 1) -> None:
+    def __init__(
+        self, timeouts: Timeouts, *, fresh: bool = False, choices: int = 1, stop_after: int | None = None
+    ) -> None:
         self.fresh = fresh
         self.answer = Answer()
         self.started_at = monotonic_ns()
@@ -56,7 +58,9 @@ class Stream:
         self.cancelled_by: CancelledBy | None = None
         self.too_large = False
         self.got_bytes = False
+        self.on_head: Any = None  # called without arguments, as on_first_token is
         self.on_first_token: Any = None
+        self._stop_after = stop_after  # token-bearing chunks after which it is cut on purpose
         self._timeouts = timeouts
         self._choices = choices  # asked for: one that starts late is waited for
         self._loop = asyncio.get_running_loop()
@@ -160,6 +164,8 @@ class Stream:
         if not 200 <= message.code < 300:
             self.mode = "refusal"
         self._arm()
+        if self.on_head is not None:
+            self.on_head()
 
     def body(self, data: bytes, at: int) -> None:
         """Some of the body is here."""
@@ -169,6 +175,8 @@ class Stream:
             if text is not None:
                 self._before = at
                 self.answer.more(text, at)
+                if self._stop_after is not None:
+                    self._stop_if_enough()
                 return
         if self._backlog:
             self._backlog.append((data, at))
@@ -223,6 +231,12 @@ class Stream:
             self._arm()
             if self.on_first_token is not None:
                 self.on_first_token()
+        if self._stop_after is not None:
+            self._stop_if_enough()
+
+    def _stop_if_enough(self) -> None:
+        if len(self.answer.token_at) >= (self._stop_after or 0):
+            self.cut(by="stop_rule")
 
     def _sniff(self, data: bytes, at: int) -> None:
         # The first byte tells more than Content-Type: errors come labelled as streams, and streams as text.

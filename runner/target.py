@@ -77,6 +77,12 @@ def redacted_url(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
+def without_query(url: str) -> str:
+    """The URL with its query left out, which may hold a key."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query="..." if parts.query else ""))
+
+
 _SHORTEST_TAIL = 6  # letters of a secret that betray something of it
 
 
@@ -112,4 +118,14 @@ def secrets_of(target: Target, base_url: str, api_key: str | None, headers: Mapp
     values = [api_key or "", *headers.values(), target.headers.get("Authorization", "")]
     found = [value for _, value in parse_qsl(urlsplit(base_url).query) if len(value) >= 8]
     found += [*values, *(value.rpartition(" ")[2] for value in values), *logins, *map(unquote, logins)]
+    return [text for text in found if text]
+
+
+def proxy_secrets(proxy: str | None) -> list[str]:
+    """What must never be written of a proxy's URL."""
+    login = urlsplit(proxy or "").netloc.rpartition("@")[0]
+    user, _, password = login.partition(":")
+    found = [login, password or user, unquote(login), unquote(password or user)]
+    if login:
+        found.append(base64.b64encode(unquote(login).encode()).decode())
     return [text for text in found if text]

@@ -194,6 +194,7 @@ def open_session(
     *,
     verify: bool = True,
     ca_file: str | None = None,
+    proxy: str | None = None,
 ) -> aiohttp.ClientSession:
     """The one session of a run. Must be called inside the event loop.
 
@@ -201,6 +202,7 @@ def open_session(
         headers: sent with every request.
         verify: check the server's certificate.
         ca_file: certificates to trust in place of the system's.
+        proxy: an http(s) proxy to go through, login included. Those of the environment are not used.
     """
     context: ssl.SSLContext | bool = verify
     if ca_file is not None and verify:
@@ -217,4 +219,5 @@ def open_session(
         max_field_size=_HEADER_LIMIT,
         auto_decompress=True,
         trust_env=False,
+        proxy=proxy,
     )

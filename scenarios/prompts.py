@@ -94,6 +94,10 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
     """Rows that name another model than `settings.model`, which won."""
     whole_bodies: int
     """Rows that give their body whole: parameters and system do not apply to them."""
+    unlimited: int
+    """Rows whose answer has no limit of tokens."""
+    first_unlimited: int | None
+    """Line of the first of them."""
     repeated: int
     """Rows whose body an earlier row already has. Each is sent."""
     duplicate_custom_ids: int
@@ -227,6 +231,8 @@ def scan(
         models=dict(tally.models),
         model_overridden=tally.overridden,
         whole_bodies=tally.whole,
+        unlimited=tally.unlimited,
+        first_unlimited=tally.first_unlimited,
         repeated=repeated_rows,
         duplicate_custom_ids=again,
         duplicates=tuple(_examples(source, twice, limit)) if twice else (),
@@ -239,6 +245,8 @@ class _Tally:
     def __init__(self, builder: BodyBuilder, unit: Any, show: int, max_bad: int) -> None:
         self._builder, self._unit, self._show, self._max_bad = builder, unit, show, max_bad
         self.rows = self.good = self.bad_count = self.no_model = self.overridden = self.whole = 0
+        self.unlimited = 0
+        self.first_unlimited: int | None = None
         self.bad: list[BadRow] = []
         self.bodies: list[dict[str, Any]] = []
         self.missing: Counter[str] = Counter()
@@ -267,6 +275,9 @@ class _Tally:
             self._refuse(RowError("half a surrogate pair is no text").at(row.line, row.index, self._unit))
         else:
             self._accept(built)
+            if "max_tokens" not in built.body and "max_completion_tokens" not in built.body:
+                self.unlimited += 1
+                self.first_unlimited = self.first_unlimited or row.line
 
     def _accept(self, built: Built) -> None:
         self.good += 1

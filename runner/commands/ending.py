@@ -55,16 +55,37 @@ def finish(
     messages = {
         "interrupted": f"interrupted. {again}",
         "terminated": f"stopped by SIGTERM. {again}",
+        "budget": f"stopped by --max-cost: {session.reason}. Raise it and run the command again to go on.",
+        "pilot": "the pilot is over. Run the same command again, without --pilot, to send the rest.",
         "disk_full": f"stopped: {session.reason} ({path}). Make room. {again}",
         "circuit_breaker": f"stopped, because requests only fail: {session.reason}\n"
         f"{_advice(engine.tripped if engine is not None else None)} {again}",
     }
+    if session.ended_by == "pilot":
+        _show_pilot(opened, plan)
     if session.ended_by in messages:
         say(f"streamgauge: {messages[session.ended_by]}")
-    codes = {"interrupted": 130, "error": 1, "terminated": 75, "disk_full": 75, "circuit_breaker": 75}
-    if session.ended_by in codes:
-        return codes[session.ended_by]
+    codes = {"interrupted": 130, "error": 1}
+    resumable = {"terminated", "disk_full", "circuit_breaker", "budget", "pilot"}
+    if session.ended_by in codes or session.ended_by in resumable:
+        return codes.get(session.ended_by, 75)
     return 3 if summary.requests.answered < plan.requests else 0
+
+
+def _show_pilot(opened: Opened, plan: Plan) -> None:
+    from reports.pilot import estimate, render_pilot
+
+    from runner.store import OK, StoreError, build_index, inside
+
+    try:
+        index = build_index(opened.path)
+        answered = int((inside(index.digest, plan.digests) & (index.state == OK)).sum())
+        concurrency = int(opened.session.options["concurrency"])
+        told = estimate(opened.path, opened.session.number, plan.requests - answered, concurrency)
+    except StoreError as exc:
+        say(f"what the rest will take cannot be told: {exc}")
+        return
+    click.echo(render_pilot(told), nl=False)
 
 
 def _advice(error: Error | None) -> str:
@@ -78,7 +99,8 @@ def _advice(error: Error | None) -> str:
         "redirect": "Name that URL with --base-url.",
         "bad_request": "Check --model and --base-url (with or without /v1), and the parameters.",
         "bad_content_type": "Check --base-url: is it the API's?",
-        "rate_limit": "The endpoint limits the rate: use a smaller -c, or more --retries.",
+        "rate_limit": "The endpoint limits the rate: use --rpm or --tpm, --adaptive, or a smaller -c.",
+        "overloaded": "The endpoint has too much to do: use --adaptive, or a smaller -c.",
         "timeout": "Check the server, or give it more time.",
     }.get("" if error is None else str(error.kind), "Check the server.")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -48,6 +49,39 @@ class Duration(click.ParamType[float | None]):
                 f"{value!r} is not a time above 0 like 30, 500ms or 10m (or none for no limit)", param, ctx
             )
         return float(found[1]) * _UNITS[found[2]]
+
+
+# Told apart from `none`, which is a time: no limit.
+NOT_GIVEN = -1.0
+
+
+class Redo(click.ParamType[str]):
+    """`finish_reason=WORD`: good answers that ended so."""
+
+    name = "finish_reason=word"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the finish reason."""
+        key, equals, word = str(value).partition("=")
+        if key != "finish_reason" or not equals or not word:
+            self.fail(f"{value!r} is not finish_reason=WORD, as in finish_reason=length", param, ctx)
+        return word
+
+
+class Amount(click.ParamType[float]):
+    """A finite number above 0."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 < number < math.inf:
+            self.fail(f"{value!r} is not a number above 0", param, ctx)
+        return number
 
 
 class Param(click.ParamType[tuple[str, Any]]):
@@ -105,16 +139,28 @@ class Header(click.ParamType[tuple[str, str]]):
         return name, text
 
 
-def target_options(command: F) -> F:
+def one_endpoint(command: F) -> F:
     """Add the options that say where requests go and with which key."""
+    return _target_options(command, several=False)
+
+
+def several_endpoints(command: F) -> F:
+    """The same, with `--base-url` as often as there are replicas."""
+    return _target_options(command, several=True)
+
+
+def _target_options(command: F, *, several: bool) -> F:
+    more = " Repeated: replicas, least in flight first." if several else ""
     for option in reversed(
         [
             click.option(
                 "--base-url",
+                "base_urls" if several else "base_url",
+                multiple=several,
                 envvar="OPENAI_BASE_URL",
                 metavar="URL",
                 help=f"Endpoint, as for the OpenAI SDK (also OPENAI_BASE_URL; default {OPENAI}). "
-                "Without a path, /v1 is added.",
+                f"Without a path, /v1 is added.{more}",
             ),
             click.option("--model", "-m", metavar="NAME", help="Model to ask; beats the model of a row."),
             click.option(
@@ -134,6 +180,11 @@ def target_options(command: F) -> F:
                 help="A further header; its value is kept secret.",
             ),
             click.option("--ca-file", metavar="FILE", help="Certificates to trust instead of the system's."),
+            click.option(
+                "--proxy",
+                metavar="URL",
+                help="HTTP proxy to go through; `env`: the one the environment names (else none is used).",
+            ),
             click.option("--insecure", is_flag=True, help="Do not check the server's certificate."),
         ]
     ):
@@ -178,6 +229,33 @@ def read_key(api_key: str | None, api_key_env: str | None, api_key_file: str | N
     if given and not key:
         raise click.UsageError(f"the key from {source} is empty")
     return key or None
+
+
+def read_proxy(given: str | None, base_url: str) -> str | None:
+    """The proxy to go through, login included; usage errors for what is none."""
+    if given is None:
+        return None
+    if given == "env":
+        from urllib.request import getproxies, proxy_bypass
+
+        parts = urlsplit(base_url)
+        proxies = getproxies()
+        found = proxies.get(parts.scheme) or proxies.get("all")
+        if found is None or proxy_bypass(parts.hostname or ""):
+            return None
+        given = found if "://" in found else f"http://{found}"
+    try:
+        parts = urlsplit(given)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        from runner.target import redacted_url
+
+        raise click.UsageError(
+            f"--proxy {redacted_url(given)!r} is not a URL like http://127.0.0.1:3128 (or env)"
+        )
+    return given
 
 
 def say(text: str) -> None:

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.commands.check_prompts import bad_rows, keep_spooled, show_plan, spool
+from runner.commands.check_prompts import keep_spooled, show_plan, spool
 from runner.commands.ending import finish
 from runner.commands.options import (
-    OPENAI,
+    NOT_GIVEN,
+    Amount,
     Duration,
     Param,
+    Redo,
     ends_on_sigterm,
-    read_key,
     say,
+    several_endpoints,
     stop,
-    target_options,
 )
+from runner.record import ErrorKind
 
 if TYPE_CHECKING:
     from runner.bulk import Settings
@@ -28,12 +30,10 @@ if TYPE_CHECKING:
     from runner.target import Target
     from scenarios.prompts import Plan
 
-_ROOM_FDS = 64  # files, pipes and threads of our own beside the sockets
-
 
 @click.command("run")
 @click.argument("prompts")
-@target_options
+@several_endpoints
 @click.option(
     "--concurrency", "-c", type=click.IntRange(1), default=32, show_default=True, help="Streams at once."
 )
@@ -80,6 +80,63 @@ _ROOM_FDS = 64  # files, pipes and threads of our own beside the sockets
 @click.option("--dry-run", is_flag=True, help="Check every row, show what would be sent, send nothing.")
 @click.option("--fresh", is_flag=True, help="Begin anew; the earlier run is renamed, not deleted.")
 @click.option("--retry-failed", is_flag=True, help="Also send what failed for good in an earlier session.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice([str(kind) for kind in ErrorKind]),
+    metavar="KIND",
+    help="With --retry-failed: only errors of this kind (repeatable).",
+)
+@click.option(
+    "--redo",
+    "redo",
+    multiple=True,
+    type=Redo(),
+    help="Also send rows whose good answer is unwanted, as finish_reason=length (repeatable). "
+    "Old answers stay; an export takes the last.",
+)
+@click.option("--rpm", type=Amount(), metavar="N", help="At most N requests a minute.")
+@click.option(
+    "--tpm",
+    type=Amount(),
+    metavar="N",
+    help="At most N tokens a minute, in and out; guessed beforehand, put right by usage.",
+)
+@click.option(
+    "--adaptive", is_flag=True, help="Find the concurrency the server bears, from a few streams up to -c."
+)
+@click.option(
+    "--price",
+    metavar="P",
+    help="Per million tokens, as input=0.15,cached_input=0.075,output=0.6, or a TOML file with a table a "
+    "model. The provider's own number (usage.cost) comes first.",
+)
+@click.option(
+    "--max-cost",
+    type=Amount(),
+    metavar="AMOUNT",
+    help="Never spend more, over all sessions and attempts. Needs --price and a limit of tokens.",
+)
+@click.option(
+    "--pilot",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Send N rows spread over the file, say what the rest will take, and stop.",
+)
+@click.option(
+    "--stop-after-tokens",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Cut each answer on purpose after N pieces of text; it counts as done.",
+)
+@click.option(
+    "--wait-ready",
+    type=Duration(),
+    default=NOT_GIVEN,
+    metavar="DURATION",
+    help="First repeat one request, unmeasured, until it answers, at most so long (none: for ever).",
+)
 @click.option(
     "--retries",
     type=click.IntRange(0),
@@ -129,30 +186,34 @@ def command(prompts: str, **given: Any) -> None:
 
 
 def _command(prompts: str, given: dict[str, Any]) -> int:
+    from runner.commands.run_setup import (
+        check_budget,
+        check_dataset,
+        open_directory,
+        plan_of,
+        settings_of,
+        targets_of,
+    )
     from runner.rundir import place_for
     from runner.store import StoreError
-    from runner.target import Redactor, TargetError, make_target, secrets_of
+    from runner.target import TargetError
     from scenarios.source import PromptError
 
     spooled: Path | None = None
     try:
         path, dataset = (Path(), None) if given["dry_run"] else place_for(prompts, given["output"])
         if dataset is not None:
-            _check_dataset(dataset)
-        key = read_key(given["api_key"], given["api_key_env"], given["api_key_file"])
-        base_url = OPENAI if given["base_url"] is None else given["base_url"]
-        headers = dict(given["headers"])
-        target = make_target(base_url, key, headers)
-        redact = Redactor(secrets_of(target, base_url, key, headers))
-        settings = _settings(given)
-        _check_descriptors(settings.concurrency)
+            check_dataset(dataset)
+        targets, redact = targets_of(given)
+        settings = settings_of(given)
         if prompts == "-":
             spooled, given["input_format"] = spool(path, given["input_format"], dry_run=given["dry_run"])
-        plan = _plan(spooled or prompts, given)
+        plan = plan_of(spooled or prompts, given)
         if given["dry_run"]:
             show_plan(plan)
             return 2 if plan.bad_count and not given["skip_bad_rows"] else 0
-        opened = _open(path, plan, target, prompts, given, settings)
+        check_budget(plan, settings)
+        opened = open_directory(path, plan, targets, prompts, given, settings)
         if spooled is not None:
             plan = keep_spooled(plan, opened.path)
     except (StoreError, PromptError, TargetError) as exc:
@@ -167,125 +228,7 @@ def _command(prompts: str, given: dict[str, Any]) -> int:
         if spooled is not None:
             spooled.unlink(missing_ok=True)
     _announce(opened, plan)
-    return _run(opened, plan, target, redact, settings, dataset)
-
-
-# -- before anything is sent
-
-
-def _settings(given: dict[str, Any]) -> Settings:
-    from runner.bulk import Settings
-    from runner.delivery import Keep
-    from runner.timeouts import Timeouts
-
-    if given["ca_file"] is not None:
-        import ssl
-
-        try:
-            ssl.create_default_context(cafile=given["ca_file"])
-        except OSError as exc:
-            reason = "it holds no certificate" if isinstance(exc, ssl.SSLError) else exc.strerror
-            raise click.UsageError(f"--ca-file {given['ca_file']}: {reason}") from None
-    return Settings(
-        concurrency=given["concurrency"],
-        retries=given["retries"],
-        timeouts=Timeouts(
-            connect=given["connect_timeout"],
-            first_token=given["first_token_timeout"],
-            token_gap=given["token_timeout"],
-            byte_idle=given["idle_timeout"],
-            total=given["timeout"],
-        ),
-        include_usage=not given["no_usage"],
-        keep=Keep(request=not given["no_request"], times=not given["no_times"]),
-        keep_headers=tuple(given["keep_headers"]),
-        grace_s=given["grace"],
-        verify=not given["insecure"],
-        ca_file=given["ca_file"],
-    )
-
-
-def _check_dataset(dataset: Path) -> None:
-    from reports.export import format_of, require
-
-    require(format_of(dataset))
-
-
-def _check_descriptors(concurrency: int) -> None:
-    if sys.platform == "win32":
-        return
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    need = concurrency + _ROOM_FDS
-    if soft == resource.RLIM_INFINITY or soft >= need:
-        return
-    if hard == resource.RLIM_INFINITY or hard >= need:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
-        return
-    raise click.UsageError(
-        f"-c {concurrency} needs {need} open files and this shell allows {hard} (ulimit -Hn). "
-        f"Raise that limit, or use -c {max(hard - _ROOM_FDS, 1)}."
-    )
-
-
-def _plan(prompts: str | Path, given: dict[str, Any]) -> Plan:
-    from scenarios.bodies import Settings as Bodies
-    from scenarios.prompts import scan
-    from scenarios.source import open_source
-    from scenarios.template import load_template
-
-    template = load_template(given["template"]) if given["template"] is not None else None
-    bodies = Bodies(
-        api=given["api"],
-        model=given["model"],
-        params=dict(given["params"]),
-        max_tokens=given["max_tokens"],
-        system=_text_or_file(given["system"]),
-        template=template,
-        samples=given["samples"],
-    )
-    source = open_source(prompts, given["input_format"])
-    plan = scan(
-        source, bodies, skip_bad_rows=given["skip_bad_rows"] or given["dry_run"], limit=given["limit"]
-    )
-    if plan.bad_count and not (given["skip_bad_rows"] or given["dry_run"]):
-        stop(bad_rows(plan, "standard input" if isinstance(prompts, Path) else str(prompts)), 2)
-    return plan
-
-
-def _text_or_file(text: str | None) -> str | None:
-    if text is None or not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise click.UsageError(f"--system {text}: cannot be read ({exc})") from None
-
-
-def _open(
-    path: Path, plan: Plan, target: Target, prompts: str, given: dict[str, Any], settings: Settings
-) -> Opened:
-    import msgspec
-
-    from runner.rundir import open_run, scenario_of
-
-    options = {
-        "concurrency": settings.concurrency,
-        "retries": settings.retries,
-        "timeouts_s": msgspec.to_builtins(settings.timeouts),
-        "include_usage": settings.include_usage,
-        "verify_tls": settings.verify,
-    }
-    return open_run(
-        path,
-        plan,
-        scenario_of(plan, target.base_url),
-        source_name="standard input" if prompts == "-" else prompts,
-        options=options,
-        fresh=given["fresh"],
-        retry_failed=given["retry_failed"],
-    )
+    return _run(opened, plan, targets, redact, settings, dataset)
 
 
 def _announce(opened: Opened, plan: Plan) -> None:
@@ -317,7 +260,7 @@ def _announce(opened: Opened, plan: Plan) -> None:
 
 
 def _run(
-    opened: Opened, plan: Plan, target: Target, redact: Any, settings: Settings, dataset: Path | None
+    opened: Opened, plan: Plan, targets: list[Target], redact: Any, settings: Settings, dataset: Path | None
 ) -> int:
     from runner.bulk import run_bulk
     from runner.rundir import close_run
@@ -326,7 +269,7 @@ def _run(
     failure: str | None = None
     engine: Engine | None = None
     try:
-        engine = run_bulk(opened, plan, target, redact, settings)
+        engine = run_bulk(opened, plan, targets, redact, settings)
     except PromptError as exc:
         failure = str(exc)
         opened.session.ended_by, opened.session.reason = "error", failure

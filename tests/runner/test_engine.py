@@ -53,6 +53,9 @@ class Server:
         self.waiting: dict[int, asyncio.Future[dict[str, Any] | BaseException]] = {}
         self.peak = 0
         self.stopped = 0
+        self.shut = False
+        self.withdrawn: list[int] = []
+        self.settled: list[int] = []
         self.cuts: list[CancelledBy] = []
         self.answers: dict[int, dict[str, Any] | BaseException] = {}
 
@@ -72,6 +75,18 @@ class Server:
         if isinstance(found, BaseException):
             raise found
         return record(request, **found)
+
+    def prepare(self, request: Request) -> Request:
+        return request
+
+    async def admit(self, prepared: Request) -> bool:
+        return not self.shut
+
+    def withdraw(self, prepared: Request) -> None:
+        self.withdrawn.append(prepared.index)
+
+    def written(self, prepared: Request) -> None:
+        self.settled.append(prepared.index)
 
     def answer(self, number: int, **changes: Any) -> None:
         self.waiting[number].set_result(changes)

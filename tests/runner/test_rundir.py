@@ -13,6 +13,7 @@ import pytest
 from runner import rundir
 from runner.record import Error, ErrorKind, Record
 from runner.rundir import (
+    Again,
     Opened,
     close_run,
     link_latest,
@@ -43,8 +44,8 @@ def requests(plan: Plan) -> list[Request]:
 
 
 def opened(path: Path, plan: Plan, *, url: str = URL, **more: Any) -> Opened:
-    options = {"source_name": "prompts.jsonl", "options": {}, "fresh": False, "retry_failed": False, **more}
-    return open_run(path, plan, scenario_of(plan, url), **options)
+    options = {"source_name": "prompts.jsonl", "options": {}, "fresh": False, **more}
+    return open_run(path, plan, scenario_of(plan, [url]), **options)
 
 
 def answer(request: Request, status: str = "ok", session: int = 1, **more: Any) -> bytes:
@@ -191,7 +192,7 @@ def test_resumed(tmp_path: Path) -> None:
     assert [s.number for s in run.manifest.sessions] == [1, 2]
     assert run.session.number == 2
     close_run(run)
-    run = opened(tmp_path / "run", plan, retry_failed=True)
+    run = opened(tmp_path / "run", plan, again=Again(retry_failed=True))
     assert run.settled.tolist() == sorted(map(digest, (a, e, f)))
     assert run.session.number == 3
     close_run(run)

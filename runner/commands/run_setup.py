@@ -1,0 +1,217 @@
+"""What `run` does before anything is sent: its settings, targets and plan, checked, and its directory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner.commands.check_prompts import bad_rows
+from runner.commands.options import NOT_GIVEN, OPENAI, read_key, read_proxy, stop
+
+if TYPE_CHECKING:
+    from runner.bulk import Settings
+    from runner.prices import Prices
+    from runner.rundir import Opened
+    from runner.target import Redactor, Target
+    from scenarios.prompts import Plan
+
+_ROOM_FDS = 64  # files, pipes and threads of our own beside the sockets
+_MODELS_KEPT = 100  # names of models a plan counts
+
+
+def targets_of(given: dict[str, Any]) -> tuple[list[Target], Redactor]:
+    """The endpoints, and what keeps their secrets out of texts.
+
+    Raises:
+        TargetError: a URL that cannot be used.
+    """
+    from runner.target import Redactor, TargetError, make_target, proxy_secrets, secrets_of
+
+    key = read_key(given["api_key"], given["api_key_env"], given["api_key_file"])
+    urls = list(given["base_urls"]) or [OPENAI]
+    headers = dict(given["headers"])
+    targets = [make_target(url, key, headers) for url in urls]
+    if len({target.base_url for target in targets}) < len(targets):
+        raise TargetError("--base-url names the same endpoint twice: give each replica once")
+    given["proxy"] = read_proxy(given["proxy"], urls[0])
+    secrets = [
+        secret for t, url in zip(targets, urls, strict=True) for secret in secrets_of(t, url, key, headers)
+    ]
+    return targets, Redactor([*secrets, *proxy_secrets(given["proxy"])])
+
+
+def settings_of(given: dict[str, Any]) -> Settings:
+    """How to send; usage errors for what cannot be done."""
+    prices = _prices(given)
+    _check_descriptors(given["concurrency"])
+    from runner.bulk import Settings
+    from runner.delivery import Keep
+    from runner.timeouts import Timeouts
+
+    if given["ca_file"] is not None:
+        import ssl
+
+        try:
+            ssl.create_default_context(cafile=given["ca_file"])
+        except OSError as exc:
+            reason = "it holds no certificate" if isinstance(exc, ssl.SSLError) else exc.strerror
+            raise click.UsageError(f"--ca-file {given['ca_file']}: {reason}") from None
+    return Settings(
+        concurrency=given["concurrency"],
+        retries=given["retries"],
+        timeouts=Timeouts(
+            connect=given["connect_timeout"],
+            first_token=given["first_token_timeout"],
+            token_gap=given["token_timeout"],
+            byte_idle=given["idle_timeout"],
+            total=given["timeout"],
+        ),
+        include_usage=not given["no_usage"],
+        keep=Keep(request=not given["no_request"], times=not given["no_times"]),
+        keep_headers=tuple(given["keep_headers"]),
+        grace_s=given["grace"],
+        verify=not given["insecure"],
+        ca_file=given["ca_file"],
+        proxy=given["proxy"],
+        rpm=given["rpm"],
+        tpm=given["tpm"],
+        adaptive=given["adaptive"],
+        prices=prices,
+        max_cost=given["max_cost"],
+        pilot=given["pilot"],
+        stop_after=given["stop_after_tokens"],
+        wait_ready=given["wait_ready"] != NOT_GIVEN,
+        ready_limit_s=given["wait_ready"] if given["wait_ready"] != NOT_GIVEN else None,
+    )
+
+
+def _prices(given: dict[str, Any]) -> Prices | None:
+    from runner.prices import PriceError, read_prices
+
+    if given["kinds"] and not given["retry_failed"]:
+        raise click.UsageError("--kind says which failures --retry-failed sends again: add --retry-failed")
+    if given["price"] is None:
+        if given["max_cost"] is not None:
+            raise click.UsageError(
+                "--max-cost needs --price: without prices nobody knows what a request may cost at most"
+            )
+        return None
+    try:
+        return read_prices(given["price"])
+    except PriceError as exc:
+        raise click.UsageError(str(exc)) from None
+
+
+def check_budget(plan: Plan, settings: Settings) -> None:
+    """Usage errors for a plan whose requests have no worst case to reserve."""
+    prices = settings.prices
+    if settings.max_cost is None or prices is None:
+        return
+    if plan.unlimited:
+        raise click.UsageError(
+            f"--max-cost needs a limit of tokens for every answer, and {plan.unlimited:,} rows have none "
+            f"(the first: {plan.source.path}, line {plan.first_unlimited}). Add --max-tokens N, or "
+            "max_tokens to the rows."
+        )
+    missing = [model for model in plan.models if prices.of(model) is None]
+    if missing or (len(plan.models) >= _MODELS_KEPT and prices.of(None) is None):
+        name = repr(missing[0]) if missing else "some models"
+        raise click.UsageError(f'--max-cost needs a price for {name}: add it, or one for "*", to --price')
+
+
+def check_dataset(dataset: Path) -> None:
+    """Raise StoreError where a dataset of that name could not be written at the end."""
+    from reports.export import format_of, require
+
+    require(format_of(dataset))
+
+
+def _check_descriptors(concurrency: int) -> None:
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = concurrency + _ROOM_FDS
+    if soft == resource.RLIM_INFINITY or soft >= need:
+        return
+    if hard == resource.RLIM_INFINITY or hard >= need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+        return
+    raise click.UsageError(
+        f"-c {concurrency} needs {need} open files and this shell allows {hard} (ulimit -Hn). "
+        f"Raise that limit, or use -c {max(hard - _ROOM_FDS, 1)}."
+    )
+
+
+def plan_of(prompts: str | Path, given: dict[str, Any]) -> Plan:
+    """Read and check every row. Ends the command where some are bad and were not to be skipped."""
+    from scenarios.bodies import Settings as Bodies
+    from scenarios.prompts import scan
+    from scenarios.source import open_source
+    from scenarios.template import load_template
+
+    template = load_template(given["template"]) if given["template"] is not None else None
+    bodies = Bodies(
+        api=given["api"],
+        model=given["model"],
+        params=dict(given["params"]),
+        max_tokens=given["max_tokens"],
+        system=_text_or_file(given["system"]),
+        template=template,
+        samples=given["samples"],
+    )
+    source = open_source(prompts, given["input_format"])
+    plan = scan(
+        source, bodies, skip_bad_rows=given["skip_bad_rows"] or given["dry_run"], limit=given["limit"]
+    )
+    if plan.bad_count and not (given["skip_bad_rows"] or given["dry_run"]):
+        stop(bad_rows(plan, "standard input" if isinstance(prompts, Path) else str(prompts)), 2)
+    return plan
+
+
+def _text_or_file(text: str | None) -> str | None:
+    if text is None or not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise click.UsageError(f"--system {text}: cannot be read ({exc})") from None
+
+
+def open_directory(
+    path: Path, plan: Plan, targets: list[Target], prompts: str, given: dict[str, Any], settings: Settings
+) -> Opened:
+    """Take the run directory for this session."""
+    import msgspec
+
+    from runner.rundir import Again, open_run, scenario_of
+    from runner.target import redacted_url, without_query
+
+    options = {
+        "concurrency": settings.concurrency,
+        "retries": settings.retries,
+        "timeouts_s": msgspec.to_builtins(settings.timeouts),
+        "include_usage": settings.include_usage,
+        "verify_tls": settings.verify,
+        "proxy": None if settings.proxy is None else without_query(redacted_url(settings.proxy)),
+        "rpm": settings.rpm,
+        "tpm": settings.tpm,
+        "adaptive": settings.adaptive,
+        "prices": msgspec.to_builtins(settings.prices.models) if settings.prices is not None else None,
+        "max_cost": settings.max_cost,
+        "pilot": settings.pilot,
+        "stop_after_tokens": settings.stop_after,
+    }
+    return open_run(
+        path,
+        plan,
+        scenario_of(plan, [target.base_url for target in targets]),
+        source_name="standard input" if prompts == "-" else prompts,
+        options=options,
+        fresh=given["fresh"],
+        again=Again(given["retry_failed"], frozenset(given["kinds"]), frozenset(given["redo"])),
+    )

@@ -1,0 +1,284 @@
+"""The one gate every attempt passes, first tries and retries alike: cool-down, pace, budget, endpoint.
+
+Retries go first: what was refused once is not overtaken by what never went. The gate decides in the loop's
+own turn; where nothing holds an attempt back, passing it costs no turn at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from itertools import count
+from time import monotonic_ns
+
+import msgspec
+
+from runner.budget import Budget, Hold
+from runner.fleet import BUSY, Endpoint, Fleet
+from runner.pacing import Adaptive, Meter, TokenMeter
+from runner.record import Error
+from runner.retry import HINT_CAP_S
+
+_S = 1_000_000_000
+
+
+class Ask(msgspec.Struct):
+    """What one request asks of the gate."""
+
+    size: int = 0  # bytes of the body
+    most_tokens: int | None = None  # the answer may have
+    worst: float = 0.0  # the most an attempt can cost
+    hold: Hold = msgspec.field(default_factory=Hold)
+    guessed: float = 0.0  # tokens the meter was told
+
+
+class Gate:
+    """Lets attempts go.
+
+    Args:
+        fleet: the endpoints.
+        rpm, tpm: requests and tokens a minute, where limited.
+        budget: where spending is limited.
+        adaptive: where concurrency follows the server; `resize` is told of every change.
+        tell: shows one line to the user.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        budget: Budget | None = None,
+        adaptive: Adaptive | None = None,
+        resize: Callable[[int], None] = lambda _: None,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.fleet = fleet
+        self.budget = budget
+        self.cooldowns = 0
+        self.cooldown_ns = 0  # time in which a 429 or 503 held an endpoint
+        self.paced_ns = 0  # time in which --rpm or --tpm held the run
+        self.on_over: Callable[[], None] = lambda: None  # told when the budget allows not one request more
+        self.on_shut: Callable[[float], None] = lambda _: None  # told when every endpoint asks for too long
+        self._requests = Meter(rpm) if rpm is not None else None
+        self._tokens = TokenMeter(tpm) if tpm is not None else None
+        self._adaptive = adaptive
+        self._resize = resize
+        self._tell = tell
+        self._waiting: list[tuple[int, int, Ask, Endpoint | None, asyncio.Future[Endpoint | None]]] = []
+        self._order = count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._covering: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._told_of_budget = False
+        self._told_at = 0
+        self._paced_until = 0
+
+    # -- passing
+
+    async def pass_(self, ask: Ask, *, retry: bool = False, avoid: Endpoint | None = None) -> Endpoint | None:
+        """Wait until an attempt may go, and where. `None`: the run stops, and it must not."""
+        if self._stopped:
+            return None
+        if not self._waiting:
+            endpoint = self._try(ask, avoid)
+            if endpoint is not None or self._stopped:
+                return endpoint
+        future: asyncio.Future[Endpoint | None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (not retry, next(self._order), ask, avoid, future))
+        self._pump()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and (endpoint := future.result()) is not None:
+                self._take_back(ask, endpoint)
+            raise
+
+    def stop(self) -> None:
+        """Let nothing pass any more."""
+        self._stopped = True
+        waiting, self._waiting = self._waiting, []
+        for *_, future in waiting:
+            if not future.done():
+                future.set_result(None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _take_back(self, ask: Ask, endpoint: Endpoint) -> None:
+        endpoint.answered(False)
+        endpoint.ended()
+        if self.budget is not None:
+            self.budget.charge(ask.hold, 0.0)
+        self._pump()
+
+    def _try(self, ask: Ask, avoid: Endpoint | None) -> Endpoint | None:
+        """Let an attempt go now, if it may; otherwise see to it that it is asked again."""
+        now = monotonic_ns()
+        at = max(
+            self._requests.next_at if self._requests is not None else 0,
+            self._tokens.next_at if self._tokens is not None else 0,
+        )
+        if at > now:
+            if at > self._paced_until:
+                self.paced_ns += at - max(now, self._paced_until)
+                self._paced_until = at
+            self._arm(at, now)
+            return None
+        if self.budget is not None and not self._affordable(ask.worst):
+            return None
+        endpoint = self.fleet.pick(now, avoid)
+        if endpoint is None:
+            next_at = self.fleet.next_at(now)
+            if next_at is not None:
+                self._arm(next_at, now)
+            return None
+        if self._requests is not None:
+            self._requests.take(now)
+        if self._tokens is not None:
+            ask.guessed = self._tokens.guess(ask.size, ask.most_tokens)
+            self._tokens.take(now, ask.guessed)
+        if self.budget is not None:
+            self.budget.reserve(ask.hold, ask.worst)
+        endpoint.sent()
+        return endpoint
+
+    def _pump(self) -> None:
+        """Let go whoever may, in order."""
+        while self._waiting:
+            _, _, ask, avoid, future = self._waiting[0]
+            if future.done():  # its request was cancelled
+                heapq.heappop(self._waiting)
+                continue
+            endpoint = self._try(ask, avoid)
+            if endpoint is None:
+                return
+            heapq.heappop(self._waiting)
+            future.set_result(endpoint)
+
+    def _arm(self, at: int, now: int) -> None:
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            self._timer.cancel()
+        # A loop's clock may be coarse and ring early: `_pump` looks again.
+        self._timer = loop.call_later(max((at - now) / _S, 0.001), self._rung)
+
+    def _rung(self) -> None:
+        self._timer = None
+        self._pump()
+
+    # -- the budget
+
+    def _affordable(self, worst: float) -> bool:
+        budget = self.budget
+        assert budget is not None
+        if not budget.fits(worst):
+            if budget.is_over(worst):
+                self.on_over()
+            else:
+                self._say_lowered(worst)
+            return False
+        if not budget.covered(worst):
+            if self._covering is None:
+                self._covering = asyncio.create_task(self._cover(worst))
+            return False
+        return True
+
+    async def _cover(self, worst: float) -> None:
+        assert self.budget is not None
+        try:
+            await self.budget.cover(worst)
+        except OSError as exc:
+            # Nothing may go that a killed run would forget. The journal, on the same disk, says what to do.
+            self._tell(f"what may be spent cannot be written down ({exc.strerror}): trying again")
+            await asyncio.sleep(1)
+        finally:
+            self._covering = None
+        self._pump()
+
+    def _say_lowered(self, worst: float) -> None:
+        budget = self.budget
+        assert budget is not None
+        budget.lowered = True
+        if not self._told_of_budget:
+            self._told_of_budget = True
+            going = sum(endpoint.in_flight for endpoint in self.fleet.endpoints)
+            self._tell(
+                f"--max-cost lowers the concurrency: {budget.most - budget.spent:.6g} is left, the {going} "
+                f"in flight may cost up to {budget.reserved:.6g}, the next one {worst:.6g}. A smaller "
+                "--max-tokens lets more go at once."
+            )
+
+    # -- what became of an attempt
+
+    def head(self, endpoint: Endpoint, status: int) -> None:
+        """The head of its answer came."""
+        endpoint.answered(200 <= status < 300)
+        if self._waiting:
+            self._pump()
+
+    def first_token(self, endpoint: Endpoint, sent_at: int, at: int) -> None:
+        """Its first token came."""
+        endpoint.accepted()
+        if self._adaptive is not None and self._adaptive.first_token(sent_at, at - sent_at, monotonic_ns()):
+            self._resize(self._adaptive.limit)
+
+    def ended(self, ask: Ask, endpoint: Endpoint, *, ok: bool, headless: bool, charge: float) -> None:
+        """It is over.
+
+        Args:
+            ask: as it passed.
+            endpoint: where it went.
+            ok: with a good answer.
+            headless: no head of an answer came.
+            charge: the most it can have cost.
+        """
+        if headless:
+            endpoint.answered(False)
+        if ok:
+            endpoint.accepted()
+        endpoint.ended()
+        if self.budget is not None:
+            self.budget.charge(ask.hold, charge)
+        if self._waiting:
+            self._pump()
+
+    def used(self, ask: Ask, prompt: int | None, completion: int | None) -> None:
+        """Its usage is known."""
+        if self._tokens is not None:
+            self._tokens.learn(ask.size, ask.guessed, prompt, completion)
+
+    def written(self, ask: Ask) -> None:
+        """Its request's record is written."""
+        if self.budget is not None:
+            self.budget.settle(ask.hold)
+            if self._waiting:
+                self._pump()
+
+    def busy(self, endpoint: Endpoint, sent_at: int, wait_ns: int) -> None:
+        """It was refused with "later": the endpoint cools down, for every request."""
+        now = monotonic_ns()
+        before = endpoint.cool_until
+        if endpoint.cool(sent_at, now, wait_ns):
+            self.cooldowns += 1
+            self._say_cooling(now, wait_ns)
+        self.cooldown_ns += max(0, endpoint.cool_until - max(before, now))
+        if self._adaptive is not None and self._adaptive.refused(sent_at, now):
+            self._resize(self._adaptive.limit)
+        next_at = self.fleet.cool_until()
+        if next_at - now > HINT_CAP_S * _S:
+            self.on_shut((next_at - now) / _S)
+
+    def failed(self, endpoint: Endpoint, error: Error) -> bool:
+        """An attempt failed. Returns whether its request may go elsewhere at once."""
+        if error.kind in BUSY:
+            return False
+        return self.fleet.failed(endpoint, error, monotonic_ns())
+
+    def _say_cooling(self, now: int, wait_ns: int) -> None:
+        # Often enough to be understood, seldom enough to be read.
+        if 2 * _S <= wait_ns <= HINT_CAP_S * _S and now >= self._told_at + 10 * _S:
+            self._told_at = now
+            self._tell(f"the server asks for less: nothing new is sent for {wait_ns / _S:.0f} s")
