@@ -78,7 +78,7 @@ class Adaptive:
     _TOO_MUCH = 2.0
     _NOISE_NS = 50_000_000
     _ON_REFUSAL, _ON_DELAY = 0.5, 0.7
-    _FORGET = 1.01  # the lowest median rises by so much a judgement: servers and prompts change
+    _FORGET = 1.001  # the lowest median rises by so much a judgement: servers and prompts change
 
     def __init__(self, most: int) -> None:
         self.most = most

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic_ns
+from typing import Any, cast
+
+import pytest
+
+from runner.budget import Budget
+from runner.fleet import Endpoint, Fleet
+from runner.gate import Ask, Gate
+from runner.pacing import Adaptive
+from runner.record import Error, ErrorKind
+
+S = 1_000_000_000
+MS = 1_000_000
+
+
+def gate_of(endpoints: int = 1, **options: Any) -> tuple[Gate, list[Endpoint]]:
+    made = [Endpoint(cast("Any", None), f"http://{number}/v1") for number in range(endpoints)]
+    return Gate(Fleet(made), **options), made
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def over(gate: Gate, ask: Ask, endpoint: Endpoint, *, ok: bool = True, charge: float = 0.0) -> None:
+    """An attempt from its head to its record."""
+    gate.head(endpoint, 200 if ok else 500)
+    gate.ended(ask, endpoint, ok=ok, headless=False, charge=charge)
+    gate.written(ask)
+
+
+async def test_where_nothing_holds_back_it_costs_no_turn() -> None:
+    gate, (only,) = gate_of()
+    passing = gate.pass_(Ask())
+    with pytest.raises(StopIteration) as passed:
+        passing.send(None)
+    assert passed.value.value is only
+    assert only.in_flight == 1
+
+
+async def test_requests_a_minute_retries_included() -> None:
+    gate, (only,) = gate_of(rpm=6000)  # one every 10 ms
+    at = []
+
+    async def go(retry: bool) -> None:
+        ask = Ask()
+        assert await gate.pass_(ask, retry=retry) is only
+        at.append(monotonic_ns())
+        over(gate, ask, only)
+
+    await asyncio.gather(*(go(number % 2 == 0) for number in range(20)))
+    assert at[-1] - at[0] >= 19 * 10 * MS - 15 * MS
+    assert gate.paced_ns > 0
+
+
+async def test_tokens_a_minute() -> None:
+    gate, (only,) = gate_of(tpm=60_000)  # one a millisecond
+    started = monotonic_ns()
+    for _ in range(5):
+        ask = Ask(size=40, most_tokens=30)  # guessed at 10 + 30
+        await gate.pass_(ask)
+        gate.used(ask, 10, 30)
+        over(gate, ask, only)
+    assert monotonic_ns() - started >= 4 * 40 * MS - 15 * MS
+
+
+async def test_retries_go_first() -> None:
+    gate, (only,) = gate_of()
+    gate.busy(only, monotonic_ns(), 30 * MS)
+    order: list[str] = []
+
+    async def go(name: str, retry: bool) -> None:
+        ask = Ask()
+        await gate.pass_(ask, retry=retry)
+        order.append(name)
+        over(gate, ask, only)
+
+    tasks = [asyncio.create_task(go(name, name[0] == "r")) for name in ("f1", "r1", "f2", "r2")]
+    await asyncio.wait(tasks)
+    assert order == ["r1", "r2", "f1", "f2"]
+
+
+async def test_a_refusal_holds_everybody_until_the_very_instant() -> None:
+    gate, (only,) = gate_of()
+    gate.busy(only, monotonic_ns(), 50 * MS)
+    until = only.cool_until
+    at = []
+
+    async def go() -> None:
+        ask = Ask()
+        await gate.pass_(ask)
+        at.append(monotonic_ns())
+        over(gate, ask, only)
+
+    await asyncio.gather(*(go() for _ in range(10)))
+    assert min(at) >= until
+    assert gate.cooldowns == 1
+    assert 49 * MS <= gate.cooldown_ns <= 50 * MS
+
+
+async def test_after_a_cool_down_one_goes_ahead() -> None:
+    gate, (only,) = gate_of()
+    gate.busy(only, monotonic_ns(), 1 * MS)
+    asks = [Ask() for _ in range(4)]
+    tasks = [asyncio.create_task(gate.pass_(ask)) for ask in asks]
+    await asyncio.wait(tasks[:1])
+    await asyncio.sleep(0.02)
+    assert [task.done() for task in tasks] == [True, False, False, False]
+    gate.head(only, 200)
+    await turns()
+    assert [task.done() for task in tasks] == [True, True, True, False]
+    gate.busy(only, monotonic_ns(), 1 * MS)  # one of them was refused: back to one
+    gate.head(only, 429)
+    gate.head(only, 429)
+    await asyncio.wait(tasks)
+    assert only.in_flight == 4
+
+
+async def test_another_endpoint_takes_over_at_once() -> None:
+    gate, (first, second) = gate_of(2)
+    gate.busy(first, monotonic_ns(), 60 * S)
+    for _ in range(3):
+        assert await gate.pass_(Ask(), retry=True, avoid=first) is second
+
+
+async def test_too_long_a_wait_is_told() -> None:
+    gate, (only,) = gate_of()
+    told: list[float] = []
+    gate.on_shut = told.append
+    gate.busy(only, monotonic_ns(), 599 * S)
+    assert told == []
+    gate.busy(only, monotonic_ns(), 3600 * S)
+    assert [round(seconds) for seconds in told] == [3600]
+
+
+async def test_too_long_for_one_of_two_is_none_of_the_run_s_business() -> None:
+    gate, (first, second) = gate_of(2)
+    told: list[float] = []
+    gate.on_shut = told.append
+    gate.busy(first, monotonic_ns(), 3600 * S)
+    assert told == []
+    gate.busy(second, monotonic_ns(), 3600 * S)
+    assert len(told) == 1
+
+
+async def test_stop_lets_nobody_through() -> None:
+    gate, (only,) = gate_of()
+    gate.busy(only, monotonic_ns(), 60 * S)
+    tasks = [asyncio.create_task(gate.pass_(Ask(), retry=retry)) for retry in (True, False)]
+    await turns()
+    gate.stop()
+    assert [await task for task in tasks] == [None, None]
+    assert await gate.pass_(Ask()) is None
+    assert only.in_flight == 0
+
+
+async def test_who_is_cancelled_while_waiting_takes_no_place() -> None:
+    gate, (only,) = gate_of()
+    gate.busy(only, monotonic_ns(), 5 * MS)
+    first, second = (asyncio.create_task(gate.pass_(Ask())) for _ in range(2))
+    await turns()
+    first.cancel()
+    assert await second is only
+    assert only.in_flight == 1
+
+
+async def test_who_is_cancelled_as_it_passes_gives_back() -> None:
+    money = Budget(10, 0, saved)
+    money.ceiling = 10
+    gate, (only,) = gate_of(budget=money)
+    only.cool(0, monotonic_ns(), 0)
+    held = Ask(worst=1.0)
+    await gate.pass_(held)
+    waiting = asyncio.create_task(gate.pass_(Ask(worst=1.0)))
+    await turns()
+    gate.head(only, 200)  # lets it pass
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert only.in_flight == 1
+    assert money.reserved == 1.0
+
+
+# -- the budget
+
+
+async def saved(_: float) -> None:
+    await asyncio.sleep(0)
+
+
+def limited(most: float, save: Callable[[float], Awaitable[None]] = saved) -> Any:
+    said: list[str] = []
+    money = Budget(most, 0.0, save)
+    gate, (only,) = gate_of(budget=money, tell=said.append)
+    ended: list[int] = []
+
+    def over_now() -> None:
+        ended.append(1)
+        gate.stop()
+
+    gate.on_over = over_now
+    return gate, only, money, said, ended
+
+
+async def test_nothing_goes_before_its_ceiling_is_on_disk() -> None:
+    release = asyncio.Event()
+    ceilings: list[float] = []
+
+    async def save(ceiling: float) -> None:
+        await release.wait()
+        ceilings.append(ceiling)
+
+    gate, only, money, _, _ = limited(10, save)
+    passing = asyncio.create_task(gate.pass_(Ask(worst=1.0)))
+    await turns(20)
+    assert not passing.done()
+    release.set()
+    assert await passing is only
+    assert ceilings == [1.0]
+    assert money.reserved == 1.0
+
+
+async def test_reservations_lower_the_concurrency_and_it_is_said_once() -> None:
+    gate, only, money, said, ended = limited(10)
+    asks = [Ask(worst=4.0) for _ in range(3)]
+    tasks = [asyncio.create_task(gate.pass_(ask)) for ask in asks]
+    await turns(20)
+    assert [task.done() for task in tasks] == [True, True, False]
+    assert len(said) == 1
+    assert "--max-cost lowers the concurrency: 10 is left, the 2 in flight may cost up to 8" in said[0]
+    assert money.lowered
+    over(gate, asks[0], only, charge=0.5)
+    assert await tasks[2] is only
+    assert money.spent == 0.5
+    assert ended == []
+
+
+async def test_when_nothing_fits_any_more_it_is_over() -> None:
+    gate, only, money, _, ended = limited(10)
+    first = Ask(worst=4.0)
+    await gate.pass_(first)
+    over(gate, first, only, charge=7.0)
+    assert await gate.pass_(Ask(worst=4.0)) is None
+    assert ended == [1]
+    assert money.spent == 7.0
+
+
+async def test_two_retries_that_hold_all_there_is_do_not_wait_for_each_other() -> None:
+    gate, only, _, _, ended = limited(10)
+    asks = [Ask(worst=4.0) for _ in range(2)]
+    for ask in asks:
+        await gate.pass_(ask)
+    for ask in asks:
+        gate.ended(ask, only, ok=False, headless=True, charge=4.0)
+    both = [asyncio.create_task(gate.pass_(ask, retry=True)) for ask in asks]
+    assert [await one for one in both] == [None, None]
+    assert ended == [1]
+
+
+async def test_a_ceiling_that_cannot_be_written_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [OSError(28, "No space left on device")]
+
+    async def save(_: float) -> None:
+        if failures:
+            raise failures.pop()
+
+    real = asyncio.sleep
+
+    async def no_sleep(_: float) -> None:
+        await real(0)
+
+    gate, only, _, said, _ = limited(10, save)
+    monkeypatch.setattr("runner.gate.asyncio.sleep", no_sleep)
+    assert await gate.pass_(Ask(worst=1.0)) is only
+    assert "No space left on device" in said[0]
+
+
+# -- adaptive
+
+
+async def test_adaptive_is_told_and_tells() -> None:
+    limits: list[int] = []
+    adaptive = Adaptive(64)
+    gate, (only,) = gate_of(adaptive=adaptive, resize=limits.append)
+    now = monotonic_ns()
+    for _ in range(4):
+        gate.first_token(only, now, now + 100 * MS)
+    assert limits == [8]
+    gate.busy(only, monotonic_ns(), 0)
+    assert limits == [8, 4]
+
+
+async def test_failures_of_one_endpoint_are_the_fleet_s_business() -> None:
+    gate, (first, second) = gate_of(2)
+    wrong = Error(ErrorKind.AUTH, "no")
+    assert gate.failed(first, wrong)
+    assert await gate.pass_(Ask()) is second
+    assert not gate.failed(second, wrong)
+    assert not gate.failed(second, Error(ErrorKind.RATE_LIMIT, "later"))
