@@ -26,9 +26,9 @@ from runner.fleet import Endpoint, Fleet
 from runner.gate import Gate
 from runner.limits import Breaker, Slots
 from runner.pacing import Adaptive
-from runner.prices import Prices
+from runner.prices import Prices, worst_case
 from runner.progress import Progress, Snapshot
-from runner.ready import Readiness, ready_body, wait_ready
+from runner.ready import ready_body, wait_ready
 from runner.rundir import Opened, write_manifest
 from runner.spent import Spent, spent_before
 from runner.store import PROGRESS
@@ -117,7 +117,6 @@ class _Job:
         self._settings = settings
         self._progress = progress
         self._signals = 0
-        self._readiness: Readiness | None = None
         self._adaptive = Adaptive(settings.concurrency) if settings.adaptive else None
 
     async def main(self) -> None:
@@ -206,27 +205,38 @@ class _Job:
         request = await asyncio.to_thread(_first, self._plan)
         if request is None:
             return
-        add = {"stream": True}
-        waiting = asyncio.create_task(
-            wait_ready(
-                fleet.endpoints,
-                request.api,
-                ready_body(request, add),
-                self._settings.ready_limit_s,
-                self._tell,
-            )
-        )
-        stopped = asyncio.create_task(self.engine.stopped())
+        body = ready_body(request, {"stream": True})
+        bound = self._cost_of_asking(request, body, len(fleet.endpoints))
+        if bound is None:
+            self.engine.stop("budget", "not even the request of --wait-ready fits")
+            return
+        asking = wait_ready(fleet.endpoints, request.api, body, self._settings.ready_limit_s, self._tell)
+        waiting, stopped = asyncio.create_task(asking), asyncio.create_task(self.engine.stopped())
         await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         if not waiting.done():
             waiting.cancel()
             await asyncio.wait({waiting})
             return
-        self._readiness = waiting.result()
-        error = self._readiness.error
-        if error is not None:
-            self.engine.give_up(error, f"not ready: {error.message}")
+        ready = waiting.result()
+        told = {"waited_s": ready.waited_s, "requests": ready.requests, "cost_bound": bound}
+        # Now and not at the end: of a session that is killed the next one must know it.
+        self._opened.session.gauge["ready"] = told
+        if ready.error is not None:
+            reason = f"not ready after {ready.waited_s:.1f} s: {ready.error.message}"
+            self.engine.give_up(ready.error, reason)
+
+    def _cost_of_asking(self, request: Request, body: bytes, endpoints: int) -> float | None:
+        """Charge the budget with one answer of every endpoint; `None`: it does not fit."""
+        budget, prices = self.gate.budget, self._settings.prices
+        price = prices.of(request.body.get("model")) if prices is not None else None
+        if budget is None or price is None:
+            return 0.0
+        bound = endpoints * (worst_case({"max_tokens": 1}, len(body), price) or 0.0)
+        if not budget.fits(bound):
+            return None
+        budget.spent += bound
+        return bound
 
     def snapshot(self) -> Snapshot:
         tally = self.engine.tally
@@ -235,7 +245,7 @@ class _Job:
             failed=tally.status["error"],
             in_flight=self.engine.in_flight,
             tokens=tally.completion_tokens,
-            state="stopping" if self.engine.stopping else "",
+            state="stopping" if self.engine.stopping else self.gate.state(),
         )
 
     # -- requests in
@@ -351,7 +361,7 @@ class _Job:
         session.counts = {"started": tally.started, **tally.status, "retries": tally.retries}
         if tally.unwritten:
             session.counts["unwritten"] = tally.unwritten
-        session.gauge = {"cpu_s": round(time.process_time(), 3), **self._paced()}
+        session.gauge |= {"cpu_s": round(time.process_time(), 3), **self._paced()}
 
     def _paced(self) -> dict[str, Any]:
         """What held requests back."""
@@ -365,9 +375,6 @@ class _Job:
             out |= {"lowest_concurrency": adaptive.lowest, "highest_concurrency": adaptive.highest}
         if gate.budget is not None:
             out |= {"budget_lowered": gate.budget.lowered, "spent": gate.budget.spent}
-        if self._readiness is not None:
-            ready = self._readiness
-            out["ready"] = {"waited_s": ready.waited_s, "requests": ready.requests}
         return out
 
 

@@ -107,6 +107,11 @@ class Gate:
             self._timer.cancel()
             self._timer = None
 
+    def state(self) -> str:
+        """What holds requests back just now, in words for a progress line."""
+        seconds = (self.fleet.cool_until() - monotonic_ns()) / _S
+        return f"cooling down {seconds:.0f} s" if seconds >= 1 else ""
+
     def _take_back(self, ask: Ask, endpoint: Endpoint) -> None:
         endpoint.answered(False)
         endpoint.ended()

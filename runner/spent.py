@@ -59,7 +59,8 @@ def spent_before(run: Path, sessions: list[Session], prices: Prices) -> Spent:
             unknown += paid.status == "ok" and known[0] is None
     open_ends = [s for s in sessions if s.ended_by is None or s.counts.get("unwritten")]
     killed = sum(s.reserved_cost or 0.0 for s in open_ends)
-    return Spent(amount + killed, unknown, killed)
+    asked = sum(s.gauge.get("ready", {}).get("cost_bound", 0.0) for s in sessions)  # by --wait-ready
+    return Spent(amount + killed + asked, unknown, killed)
 
 
 def _most(attempt: _Attempt, prices: Prices, model: str | None) -> float | None:

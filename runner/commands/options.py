@@ -55,6 +55,20 @@ class Duration(click.ParamType[float | None]):
 NOT_GIVEN = -1.0
 
 
+class Kind(click.ParamType[str]):
+    """The kind of an error."""
+
+    name = "kind"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return its name."""
+        from runner.record import ErrorKind
+
+        if value not in {str(kind) for kind in ErrorKind}:
+            self.fail(f"{value!r} is not one of {', '.join(map(str, ErrorKind))}", param, ctx)
+        return str(value)
+
+
 class Redo(click.ParamType[str]):
     """`finish_reason=WORD`: good answers that ended so."""
 

@@ -14,6 +14,7 @@ from runner.commands.options import (
     NOT_GIVEN,
     Amount,
     Duration,
+    Kind,
     Param,
     Redo,
     ends_on_sigterm,
@@ -21,7 +22,6 @@ from runner.commands.options import (
     several_endpoints,
     stop,
 )
-from runner.record import ErrorKind
 
 if TYPE_CHECKING:
     from runner.bulk import Settings
@@ -84,8 +84,7 @@ if TYPE_CHECKING:
     "--kind",
     "kinds",
     multiple=True,
-    type=click.Choice([str(kind) for kind in ErrorKind]),
-    metavar="KIND",
+    type=Kind(),
     help="With --retry-failed: only errors of this kind (repeatable).",
 )
 @click.option(

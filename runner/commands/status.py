@@ -127,6 +127,8 @@ _STATES = {
     "interrupted": "stopped by Ctrl-C",
     "terminated": "stopped by SIGTERM",
     "circuit_breaker": "stopped, because nothing succeeded",
+    "budget": "stopped by --max-cost",
+    "pilot": "stopped after the pilot",
     "disk_full": "stopped, because the disk was full",
     "error": "stopped by an error",
 }

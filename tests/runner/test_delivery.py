@@ -107,13 +107,13 @@ async def sent(delivery: Delivery, what: Request, at: int, *phase: Any) -> Recor
     """From the gate to the journal."""
     prepared = delivery.prepare(what)
     if not await delivery.admit(prepared):
-        raise Refused
+        raise RefusedError
     record = await delivery.send(prepared, at, *phase)
     delivery.written(prepared)
     return record
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The gate let nothing pass."""
 
 

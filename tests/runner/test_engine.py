@@ -79,7 +79,7 @@ class Server:
     def prepare(self, request: Request) -> Request:
         return request
 
-    async def admit(self, prepared: Request) -> bool:
+    async def admit(self, _: Request) -> bool:
         return not self.shut
 
     def withdraw(self, prepared: Request) -> None:

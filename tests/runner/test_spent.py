@@ -59,7 +59,13 @@ def test_what_a_killed_session_had_in_flight_counts(tmp_path: Path) -> None:
         session(4, reserved_cost=0.5, counts={"unwritten": 1}),
     ]
     spent = spent_before(tmp_path, sessions, PRICES)
-    assert (spent.amount, spent.killed) == (pytest.approx(4.5), pytest.approx(3.5))
+    assert spent.amount == pytest.approx(4.5)
+    assert spent.killed == pytest.approx(3.5)
+
+
+def test_what_wait_ready_asked_counts(tmp_path: Path) -> None:
+    sessions = [session(1, gauge={"ready": {"cost_bound": 0.25}}), session(2, gauge={"cpu_s": 1})]
+    assert spent_before(tmp_path, sessions, PRICES).amount == 0.25
 
 
 def test_damage_is_stepped_over(tmp_path: Path) -> None:

@@ -89,6 +89,8 @@ def test_the_whole_job(cli: Cli, mock: Start, here: Path) -> None:
 
 
 CORE = {
+    "cost",
+    "cost_source",
     *("id", "prompt_id", "index", "custom_id", "sample", "session", "phase", "scheduled_at", "sent_at"),
     *("headers_at", "first_token_at", "first_content_at", "last_token_at", "ended_at", "status"),
     *("cancelled_by", "error", "streamed", "finish_reason", "text", "reasoning", "refusal", "tool_calls"),
