@@ -10,11 +10,14 @@ from contextlib import asynccontextmanager
 from time import monotonic_ns
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec import UNSET, UnsetType
 
 from runner.delivery import Delivery, Keep, encode_line
 from runner.fleet import Endpoint, Fleet
 from runner.gate import Gate
+from runner.prices import Price, Prices
 from runner.record import ErrorKind, Record
 from runner.timeouts import Timeouts
 from scenarios.request import Request
@@ -572,3 +575,96 @@ def test_odd_values_can_be_written(value: dict[str, Any], written: dict[str, Any
 
 def test_the_kinds_are_written_as_their_names() -> None:
     assert json.loads(json.dumps([str(kind) for kind in ErrorKind])) == [kind.value for kind in ErrorKind]
+
+
+# -- what it cost, and where it went
+
+PRICES = Prices({"*": Price(input=1e6, output=1e6)})  # one a token
+
+
+async def test_the_cost_of_an_answer() -> None:
+    record = await deliver(answering(GOOD), prices=PRICES)
+    assert record.usage is not None
+    known = record.usage["prompt_tokens"] + record.usage["completion_tokens"]
+    assert (record.cost, record.cost_source, record.cost_bound) == (known, "prices", UNSET)
+    assert record.connection.base_url == "http://there/v1"
+
+
+async def test_without_prices_the_provider_s_own_number() -> None:
+    told = {"choices": [], "usage": {**usage(2), "cost": 0.125}}
+    record = await deliver(answering(chunked(sse(*HELLO, told, done=True))))
+    assert (record.cost, record.cost_source) == (0.125, "provider")
+    record = await deliver(answering(chunked(sse(*HELLO, told, done=True))), prices=PRICES)
+    assert (record.cost, record.cost_source) == (0.125, "provider")
+
+
+@pytest.mark.parametrize(
+    ("response", "bounded"),
+    [
+        (sized(b"", "429 Slow", Retry_After="0"), False),  # refused: nobody worked for it
+        (sized(b"", "500 Oops"), False),
+        (None, True),  # it had the request: it may have worked
+        (chunked_head() + piece(sse(delta("lost "))) + END, True),
+    ],
+)
+async def test_the_most_a_failed_attempt_may_have_cost(response: bytes | None, bounded: bool) -> None:
+    async with delivering(script_of(response, GOOD), prices=PRICES) as (delivery, _):
+        record = await sent(delivery, request(max_tokens=50), monotonic_ns())
+    (attempt,) = record.attempts
+    assert attempt.base_url == "http://there/v1"
+    assert (attempt.cost, attempt.cost_source) == (None, "none")
+    if bounded:
+        body = {**request(max_tokens=50).body, "stream": True, "stream_options": {"include_usage": True}}
+        assert attempt.cost_bound == len(msgspec.json.encode(body)) + 50
+    else:
+        assert attempt.cost_bound is UNSET
+
+
+async def test_a_failed_attempt_keeps_the_cost_its_stream_told_of() -> None:
+    first = chunked_head() + piece(sse(delta("lost "), {"choices": [], "usage": usage(1)})) + END
+    async with delivering(script_of(first, GOOD), prices=PRICES) as (delivery, _):
+        record = await sent(delivery, request(max_tokens=50), monotonic_ns())
+    (attempt,) = record.attempts
+    told = usage(1)
+    assert attempt.cost == told["prompt_tokens"] + told["completion_tokens"]
+    assert not isinstance(attempt.cost_bound, UnsetType)
+    assert attempt.cost_bound > attempt.cost
+
+
+async def test_what_speaks_of_one_endpoint_goes_to_the_other() -> None:
+    async with (
+        serving(answering(sized(b"", "401 Unauthorized"))) as wrong,
+        serving(answering(GOOD)) as right,
+        client_of(wrong.url) as first,
+        client_of(right.url) as second,
+        asyncio.timeout(30),
+    ):
+        fleet = Fleet([Endpoint(first, "http://wrong/v1"), Endpoint(second, "http://right/v1")])
+        delivery = Delivery(Gate(fleet), session=3, anchor_ns=0, retries=0, rng=NoWait())
+        records = [await sent(delivery, request(), monotonic_ns()) for _ in range(4)]
+    assert [record.status for record in records] == ["ok"] * 4
+    assert {record.connection.base_url for record in records} == {"http://right/v1"}
+    attempts = [attempt for record in records for attempt in record.attempts]
+    assert [(a.error.kind, a.wait_for, a.base_url) for a in attempts] == [
+        ("auth", "other_endpoint", "http://wrong/v1")
+    ]
+
+
+async def test_an_answer_cut_on_purpose() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(chunked_head() + piece(sse(*HELLO[:1])))
+        for text in "abc":
+            await peer.send(piece(sse(delta(text))))
+            await asyncio.sleep(0.005)
+        await peer.left()
+
+    async with serving(script) as server, client_of(server.url, stop_after=3) as client, asyncio.timeout(30):
+        delivery = Delivery(
+            Gate(Fleet([Endpoint(client, "http://there/v1")])), session=1, anchor_ns=0, retries=3
+        )
+        record = await sent(delivery, request(), monotonic_ns())
+        await until(lambda: all(peer.gone.is_set() for peer in server.peers))
+    assert (record.status, record.cancelled_by, record.error) == ("cancelled", "stop_rule", None)
+    assert record.text.startswith("abc")
+    assert record.attempts == []

@@ -502,3 +502,55 @@ async def test_a_journal_that_is_not_safe_buys_no_more() -> None:
     await it.start(range(10))
     assert it.server.sent == []
     assert it.engine.ended_by == "error"
+
+
+# -- the gate
+
+
+async def test_what_the_gate_does_not_let_through_is_not_sent() -> None:
+    it = Set(3)
+    it.server.shut = True
+    await it.start(range(10))
+    assert it.server.sent == []
+    assert it.engine.tally.started == 0
+
+
+async def test_a_request_is_settled_once_its_line_is_written() -> None:
+    it = Set(1)
+    it.paper.stuck = True
+    run = it.start(range(2))
+    await turns(30)
+    assert it.server.sent == [0]
+    assert it.server.settled == []
+    it.paper.write_out()
+    await run
+    assert it.server.settled == [0, 1]
+
+
+async def test_who_passed_the_gate_and_finds_the_run_stopped_is_withdrawn() -> None:
+    it = Set(2)
+    admit = it.server.admit
+
+    async def full_meanwhile(prepared: Request) -> bool:
+        it.engine.on_full(True)
+        return await admit(prepared)
+
+    it.server.admit = full_meanwhile  # type: ignore[method-assign]
+    run = it.start(range(2))
+    await turns(20)
+    assert (it.server.sent, it.server.withdrawn) == ([], [])
+    it.engine.stop("interrupted")
+    await run
+    assert (it.server.sent, it.server.withdrawn) == ([], [0])
+    it.engine.on_full(False)
+
+
+async def test_giving_up_before_the_first_request() -> None:
+    it = Set(2)
+    error = Error(ErrorKind.CONNECT, "nobody there")
+    it.engine.give_up(error, "not ready: nobody there")
+    await it.engine.stopped()
+    await it.start(range(3))
+    assert it.server.sent == []
+    assert (it.engine.ended_by, it.engine.tripped) == ("circuit_breaker", error)
+    assert it.engine.stopped_on == "connect"
