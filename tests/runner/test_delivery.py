@@ -626,6 +626,7 @@ async def test_a_failed_attempt_keeps_the_cost_its_stream_told_of() -> None:
         record = await sent(delivery, request(max_tokens=50), monotonic_ns())
     (attempt,) = record.attempts
     told = usage(1)
+    assert attempt.cost is not None
     assert attempt.cost == told["prompt_tokens"] + told["completion_tokens"]
     assert not isinstance(attempt.cost_bound, UnsetType)
     assert attempt.cost_bound > attempt.cost

@@ -527,7 +527,9 @@ async def test_a_request_is_settled_once_its_line_is_written() -> None:
     assert it.server.settled == [0, 1]
 
 
-async def test_who_passed_the_gate_and_finds_the_run_stopped_is_withdrawn() -> None:
+async def test_who_passed_the_gate_and_finds_the_run_stopped_is_withdrawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     it = Set(2)
     admit = it.server.admit
 
@@ -535,7 +537,7 @@ async def test_who_passed_the_gate_and_finds_the_run_stopped_is_withdrawn() -> N
         it.engine.on_full(True)
         return await admit(prepared)
 
-    it.server.admit = full_meanwhile  # type: ignore[method-assign]
+    monkeypatch.setattr(it.server, "admit", full_meanwhile)
     run = it.start(range(2))
     await turns(20)
     assert (it.server.sent, it.server.withdrawn) == ([], [])
