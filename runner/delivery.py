@@ -33,6 +33,7 @@ from scenarios.request import Request
 
 _encode = msgspec.json.Encoder().encode
 _A_WAIT_NS = 1_000_000  # what is shorter is our own work, and no wait
+_SHARED_STEPS = 4
 _NOT_COUNTED = frozenset({"stale_connection", "other_endpoint"})  # as retries
 
 
@@ -230,7 +231,8 @@ class Delivery:
     ) -> tuple[float, WaitFor] | None:
         """The refusal of one request is a word to all of them: the endpoint cools down, the gate waits."""
         hint = hint_s(stream.headers, time.time())
-        backoff = backoff_s(max(made, endpoint.refusals), self._rng)
+        # The run's refusals in a row count too, up to 8 s: whether the server is back, only asking tells.
+        backoff = backoff_s(max(made, min(endpoint.refusals, _SHARED_STEPS)), self._rng)
         seconds, wait_for = hint or (backoff, "backoff")
         self._gate.busy(endpoint, stream.sent_at or stream.started_at, int(seconds * 1e9))
         if seconds > HINT_CAP_S or not attempts_left(error.kind, self._retries, made):
