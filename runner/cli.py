@@ -14,6 +14,7 @@ COMMANDS = {
     "export": "The dataset out of a run: jsonl, csv, parquet, OpenAI batch.",
     "status": "How far a run is, while it runs or after.",
     "report": "A run's numbers: text, JSON, CSV, Markdown.",
+    "probe": "A handful of requests that say how an endpoint behaves, and which flags to set.",
     "mock": "Serve known streams: for demos, tests and CI without a key.",
 }
 
