@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 SHARE = click.FloatRange(0, 1)
 MS = click.FloatRange(0, 1e9)
 SPREAD = click.Choice(["fixed", "normal", "lognormal"])
+
+
+def _list_faults(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from runner.mock.faults import GROUPS
+
+    heading = ("NAME", "WHAT HAPPENS", "RECORDED", "RETRIED")
+    rows = [(f.name, f.what, f.recorded.words, f.recorded.retried) for g in GROUPS.values() for f in g]
+    widths = [max(len(cell) for cell in column) for column in zip(heading, *rows, strict=True)]
+
+    def line(cells: tuple[str, ...]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+    click.echo(line(heading))
+    for title, faults in GROUPS.items():
+        click.echo(f"\n{title}")
+        for fault in faults:
+            click.echo(line((fault.name, fault.what, fault.recorded.words, fault.recorded.retried)))
+    context.exit()
 
 
 @click.command("mock")
@@ -51,15 +73,36 @@ SPREAD = click.Choice(["fixed", "normal", "lognormal"])
 @click.option("--api-key", metavar="KEY", help="Refuse requests that do not bear this key (401).")
 @click.option("--models", metavar="A,B", help="The only models there are; others are a 404. Default: any.")
 @click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME[=SHARE]",
+    help="Go wrong in this way, with every request or with this share of them (0 to 1). Can be repeated.",
+)
+@click.option(
+    "--list-faults",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_faults,
+    help="Print the names, what happens and what `streamgauge run` records for it, and exit.",
+)
+@click.option(
+    "--fault-first",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Only the first N requests can have a fault. Default: all.",
+)
+@click.option(
     "--fault-429", type=SHARE, default=0.0, metavar="SHARE", help="Share of requests refused with 429."
 )
 @click.option(
     "--retry-after",
-    type=click.IntRange(0),
+    type=click.FloatRange(0, 1e9),
     default=1,
     show_default=True,
     metavar="S",
-    help="Seconds in the Retry-After header of a 429.",
+    help="Seconds in the Retry-After header of a 429, and in other hints of its kind.",
 )
 @click.option(
     "--fault-500", type=SHARE, default=0.0, metavar="SHARE", help="Share of requests answered with 500."
@@ -107,8 +150,10 @@ def command(
     role_chunk: str,
     api_key: str | None,
     models: str | None,
+    faults: tuple[str, ...],
+    fault_first: int | None,
     fault_429: float,
-    retry_after: int,
+    retry_after: float,
     fault_500: float,
     fault_reset: float,
     fault_stall: float,
@@ -123,13 +168,14 @@ def command(
     \b
     streamgauge mock --ttft 200 --itl 20
     streamgauge mock --itl 20 --itl-dist lognormal --itl-sd 8 --fault-429 0.05
+    streamgauge mock --fault 503 --fault-first 3
     """
     from pathlib import Path
 
     from runner.mock.config import MockConfig, RoleChunk, Spread
     from runner.mock.server import run_forever
 
-    faults = {"429": fault_429, "500": fault_500, "reset": fault_reset, "stall": fault_stall}
+    flags = {"429": fault_429, "500": fault_500, "reset": fault_reset, "stall": fault_stall}
     try:
         config = MockConfig(
             ttft_ms=ttft,
@@ -145,7 +191,8 @@ def command(
             role_chunk=RoleChunk(role_chunk),
             api_key=api_key,
             models=tuple(name.strip() for name in (models or "").split(",") if name.strip()),
-            faults={name: share for name, share in faults.items() if share > 0},
+            faults=_shares(faults, {name: share for name, share in flags.items() if share > 0}),
+            fault_first=fault_first,
             retry_after_s=retry_after,
             keep_alive_s=keep_alive,
             log=Path(log) if log else None,
@@ -156,6 +203,23 @@ def command(
         run_forever(config, host, port, _ready)
     except OSError as error:
         raise click.ClickException(_explain(error, host, port, log)) from None
+
+
+def _shares(given: tuple[str, ...], flags: dict[str, float]) -> dict[str, float]:
+    """Names of faults and their shares of the requests, from both ways to ask for them."""
+    shares = dict(flags)
+    for text in given:
+        name, equals, share = text.partition("=")
+        if name in shares:
+            also = f" (--fault-{name} is the same as --fault {name})" if name in flags else ""
+            raise ValueError(f"--fault {name} is given twice{also}: leave one out")
+        try:
+            shares[name] = float(share) if equals else 1.0
+        except ValueError:
+            shares[name] = math.nan
+        if not 0 <= shares[name] <= 1:
+            raise ValueError(f"--fault {text}: the share must be a number from 0 to 1, as in {name}=0.2")
+    return shares
 
 
 def _ready(base_url: str) -> None:

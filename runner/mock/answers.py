@@ -178,6 +178,7 @@ class Answer:
         self._own = own  # tokens of each choice, where they are not simply a stretch of the ring
         self._place = keys[0] % words.CYCLE
         self._template = template
+        self.streamed = template is not None
         self._stamp = identity.stream_bytes(ask.kind) if template is not None else b""
 
     def opening(self) -> bytes:
@@ -270,8 +271,3 @@ class Answer:
             "system_fingerprint": FINGERPRINT,
         }
         return _encode(body | ({"service_tier": "default"} if chat else {}))
-
-
-def error_body(message: str, error_type: str, param: str | None = None, code: str | None = None) -> bytes:
-    """An error as the OpenAI API says it."""
-    return _encode({"error": {"message": message, "type": error_type, "param": param, "code": code}})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from runner.mock.faults import FAULTS
+from runner.mock.faults import FAULTS, unknown_fault
 
 
 class Spread(StrEnum):
@@ -43,7 +43,8 @@ class MockConfig(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str | None = None
     models: tuple[str, ...] = ()  # the only models there are; empty: any
     faults: dict[str, float] = msgspec.field(default_factory=dict)  # name in `FAULTS` -> share of requests
-    retry_after_s: int = 1  # sent with 429
+    fault_first: int | None = None  # only so many completion requests can have a fault, the first ones
+    retry_after_s: float = 1  # sent with 429
     keep_alive_s: float | None = (
         None  # idle connections are closed after this; 0: after each answer, unannounced
     )
@@ -67,8 +68,13 @@ class MockConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("lockstep needs a fixed itl above 0: it is the grid")
         for fault, share in self.faults.items():
             if fault not in FAULTS:
-                raise ValueError(f"unknown fault {fault!r}; known: {', '.join(FAULTS)}")
+                raise ValueError(unknown_fault(fault))
             if not 0 <= share <= 1:
                 raise ValueError(f"the share of fault {fault} must be from 0 to 1, not {share}")
         if sum(self.faults.values()) > 1 + 1e-9:
-            raise ValueError(f"the shares of faults add up to {sum(self.faults.values()):g}, more than 1")
+            raise ValueError(
+                f"the shares of faults add up to {sum(self.faults.values()):g}, more than 1: one request can "
+                "have one fault. Give each its share, as in 429=0.2"
+            )
+        if self.fault_first is not None and self.fault_first < 0:
+            raise ValueError(f"fault_first must be at least 0, not {self.fault_first}")

@@ -12,6 +12,7 @@ from typing import cast
 from runner.mock.exchange import Exchange
 from runner.mock.http import CONTINUE, HttpError, Request, RequestParser
 from runner.mock.service import Service
+from runner.mock.staged import StagedExchange
 
 # Requests sent ahead beyond this are left in the kernel until the answer before them is sent.
 _AHEAD_LIMIT_BYTES = 1024 * 1024
@@ -32,9 +33,10 @@ class Connection(asyncio.Protocol):
         self._connections = connections
         self._loop = asyncio.get_running_loop()
         self._parser = RequestParser()
-        self._exchange: Exchange | None = None
+        self._exchange: Exchange | StagedExchange | None = None
         self._read_ns = 0  # when bytes last came
         self._free_ns = 0  # when the last answer was sent
+        self._reused = False  # it has had a request before
         self._keep = True  # whether the connection outlives the current answer
         self._advancing = False
         self._refused = False
@@ -118,6 +120,12 @@ class Connection(asyncio.Protocol):
         self._refused = True
         self._transport.abort()
 
+    def close(self) -> None:
+        """Close the connection in order, after what was written."""
+        self._exchange = None
+        self._refused = True
+        self._transport.close()
+
     def answered(self) -> None:
         """The current exchange is over, its answer sent."""
         self._exchange = None
@@ -154,7 +162,9 @@ class Connection(asyncio.Protocol):
     def _serve(self, request: Request) -> None:
         received = self._read_ns
         self._keep = request.head.keep_alive and self._service.config.keep_alive_s != 0
-        result = self._service.respond(request, self, self._number, received, max(received, self._free_ns))
+        start = max(received, self._free_ns)
+        result = self._service.respond(request, self, self._number, received, start, reused=self._reused)
+        self._reused = True
         if isinstance(result, bytes):
             self._transport.write(result)
             self._finish()

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from runner.mock.answers import MAX_RUN, Answer
-from runner.mock.faults import Ending, Fault
+from runner.mock.fault import Fault
 from runner.mock.log import Entry
+from runner.mock.staging import Ending
 from runner.mock.stats import Stats
 
 
@@ -21,6 +22,9 @@ class Line(Protocol):
 
     def reset(self) -> None:
         """Break the connection with an RST."""
+
+    def close(self) -> None:
+        """Close the connection in order, after what was written."""
 
     def answered(self) -> None:
         """The exchange is over, its answer sent."""
@@ -62,7 +66,7 @@ class Exchange:
         role: bytes,
         at_once: bool,
         stamped: bool,
-        on_end: Callable[[Exchange], None],
+        on_end: Callable[[Entry], None],
     ) -> None:
         """`head` makes the response head for a body of so many bytes; of a stream for -1.
 
@@ -140,7 +144,7 @@ class Exchange:
         """End without an end, as when the server stops."""
         if not self._over:
             self._over = True
-            self._on_end(self)
+            self._on_end(self.entry)
 
     def _send(self, now: int, start: int, stop: int, *, ends: bool) -> None:
         answer, entry = self._answer, self.entry
@@ -186,7 +190,7 @@ class Exchange:
             return  # held until the peer leaves
         self._over = True
         line = self._line
-        self._on_end(self)
+        self._on_end(self.entry)
         if self._ending is Ending.RESET:
             line.reset()
         else:

@@ -1,56 +1,28 @@
-"""What can go wrong on purpose. A fault is data; a new one is a new line in `FAULTS`."""
+"""What can go wrong on purpose, by name. A fault is data; a new one is a new line in a group."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from enum import Enum, auto
+from difflib import get_close_matches
 
-import msgspec
+from runner.mock.fault import Fault
+from runner.mock.faults_of_connections import CARRIED, CONNECTION
+from runner.mock.faults_of_http import BODIES, REDIRECTS, REFUSALS
+from runner.mock.faults_of_streams import CHUNKS, EMPTY, ERRORS, FRAMING
 
-
-class Ending(Enum):
-    """How a stream ends."""
-
-    FINISH = auto()  # finish reason, usage where asked, [DONE]
-    RESET = auto()  # the connection is reset (RST)
-    STALL = auto()  # nothing more comes, and the connection stays open
-
-
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """A refusal (`status` is set: answered at once, no token sent), or a stream that ends in another way."""
-
-    name: str
-    status: int | None = None
-    message: str = ""
-    error_type: str = ""
-    code: str | None = None
-    retry_after: bool = False  # send Retry-After with the refusal
-    ending: Ending = Ending.FINISH
-    after: float = 0.5  # share of the reply's tokens sent before the ending
-
-
-FAULTS: dict[str, Fault] = {
-    fault.name: fault
-    for fault in (
-        Fault(
-            name="429",
-            status=429,
-            message="Rate limit reached for requests. Please try again later.",
-            error_type="requests",
-            code="rate_limit_exceeded",
-            retry_after=True,
-        ),
-        Fault(
-            name="500",
-            status=500,
-            message="The server had an error while processing your request. Sorry about that!",
-            error_type="server_error",
-        ),
-        Fault(name="reset", ending=Ending.RESET),
-        Fault(name="stall", ending=Ending.STALL),
-    )
+GROUPS: dict[str, tuple[Fault, ...]] = {
+    "Refusals": REFUSALS,
+    "Redirects": REDIRECTS,
+    "Connections that break or fall silent": CONNECTION,
+    "Odd HTTP, good answers": CARRIED,
+    "Bodies that are no stream, or cannot be read": BODIES,
+    "Errors inside a stream": ERRORS,
+    "Streams without an answer": EMPTY,
+    "Odd event streams, good answers": FRAMING,
+    "Odd chunks, good answers": CHUNKS,
 }
+FAULTS: dict[str, Fault] = {fault.name: fault for group in GROUPS.values() for fault in group}
 
 
 def draw_fault(shares: Mapping[str, float], rng: random.Random) -> Fault | None:
@@ -61,3 +33,10 @@ def draw_fault(shares: Mapping[str, float], rng: random.Random) -> Fault | None:
             return FAULTS[name]
         point -= share
     return None
+
+
+def unknown_fault(name: str) -> str:
+    """What to say of a name that is none, with the names that are like it."""
+    like = get_close_matches(name, FAULTS, n=3) or [known for known in FAULTS if name[:3] in known][:3]
+    hint = f"did you mean {' or '.join(like)}? " if like else ""
+    return f"unknown fault {name!r}: {hint}streamgauge mock --list-faults names all of them"

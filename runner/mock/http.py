@@ -17,6 +17,7 @@ _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/
 _HEADER_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00\r\n]*?)[ \t]*")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00\r\n]*)?")
 _DIGITS = re.compile(r"[0-9]{1,18}")
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class HttpError(Exception):
@@ -224,7 +225,7 @@ class RequestParser:
 def response_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     """Status line and headers, with the blank line at the end."""
     lines = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"HTTP/1.1 {status} {_PHRASES.get(status, 'Error')}",
         *(f"{name}: {value}" for name, value in headers),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -13,20 +14,23 @@ from time import monotonic_ns
 
 import msgspec
 
-from runner.mock.answers import Answers, Identity, error_body
+from runner.mock.answers import Answer, Answers, Identity
 from runner.mock.ask import Ask, AskError, Kind, read_ask
 from runner.mock.config import MockConfig, RoleChunk, Spread
 from runner.mock.exchange import Exchange, Line
-from runner.mock.faults import Fault, draw_fault
+from runner.mock.fault import Fault
+from runner.mock.faults import draw_fault
 from runner.mock.http import Head, Request, response_head
 from runner.mock.log import Entry, RequestLog
+from runner.mock.refusals import JSON, Headers, Refusal, error_body
+from runner.mock.staged import StagedExchange, pieces_of
+from runner.mock.staging import EVENT_STREAM, Stage
 from runner.mock.stats import Stats
 from runner.mock.timing import Timing, request_rng
 from runner.mock.wheel import Wheel
 
 _COMPLETIONS: dict[str, Kind] = {"/chat/completions": "chat", "/completions": "text"}
-_JSON = "application/json"
-_EVENTS = "text/event-stream; charset=utf-8"
+_Streamed = tuple[Exchange | StagedExchange, bytes]
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -35,6 +39,7 @@ class Reply(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = JSON
 
 
 class Service:
@@ -59,12 +64,12 @@ class Service:
             await self.log.close()
 
     def respond(
-        self, request: Request, line: Line, connection: int, received_ns: int, start_ns: int
-    ) -> bytes | tuple[Exchange, bytes]:
+        self, request: Request, line: Line, connection: int, received_ns: int, start_ns: int, *, reused: bool
+    ) -> bytes | _Streamed:
         """The whole answer, or an exchange with the opening of its stream, to be started.
 
         `received_ns`: when its last byte came; `start_ns`: when its turn came, which is later where requests
-        are sent ahead on one connection.
+        are sent ahead on one connection; `reused`: the connection has had a request before.
         """
         self.stats.requests += 1
         head = request.head
@@ -82,7 +87,7 @@ class Service:
             prompt=None,
             received_ns=received_ns,
         )
-        result: Reply | tuple[Exchange, bytes]
+        result: Reply | _Streamed
         if kind is None:
             result = self._look(head, path)
         elif head.method != "POST":
@@ -92,7 +97,7 @@ class Service:
         else:
             entry.ordinal = self._ordinal
             self._ordinal += 1
-            result = self._complete(kind, request, entry, line, start_ns)
+            result = self._complete(kind, request, entry, line, start_ns, reused=reused)
         if isinstance(result, Reply):
             return self._reply(result, head, entry, log=path not in {"/health", "/stats"})
         return result
@@ -104,7 +109,7 @@ class Service:
         self._count(reply.status)
         request_id = f"req_{self._run_id}{self.stats.requests:020x}"
         headers = _headers(int(time.time()), request_id, 0, keep_alive=False)
-        headers += [("content-type", _JSON), ("content-length", str(len(reply.body)))]
+        headers += [("content-type", reply.content_type), ("content-length", str(len(reply.body)))]
         return response_head(status, headers) + reply.body
 
     def _look(self, head: Head, path: str) -> Reply:
@@ -133,8 +138,8 @@ class Service:
         return Reply(200, msgspec.json.encode(card)) if card else _unknown_model(wanted)
 
     def _complete(
-        self, kind: Kind, request: Request, entry: Entry, line: Line, start_ns: int
-    ) -> Reply | tuple[Exchange, bytes]:
+        self, kind: Kind, request: Request, entry: Entry, line: Line, start_ns: int, *, reused: bool
+    ) -> Reply | _Streamed:
         assert entry.ordinal is not None
         refusal = self._check_key(request.head)
         if refusal is not None:
@@ -147,22 +152,43 @@ class Service:
         if self.config.models and ask.model not in self.config.models:
             return _unknown_model(ask.model)
         rng = request_rng(self.config.seed, entry.ordinal) if self._draws else None
-        fault = draw_fault(self.config.faults, rng) if rng else None
-        if fault is not None:
-            entry.fault = fault.name
-            if fault.status is not None:
-                retry = (("retry-after", str(self.config.retry_after_s)),) if fault.retry_after else ()
-                return _refuse(fault.status, fault.message, fault.error_type, code=fault.code, headers=retry)
+        fault = self._fault(ask, entry, rng, reused=reused) if rng else None
+        if fault is not None and fault.refusal is not None:
+            return self._refusal(fault.refusal)
         times = self._timing.schedule(start_ns, rng)
         return self._exchange(ask, request.head, entry, line, times, fault=fault)
 
+    def _fault(self, ask: Ask, entry: Entry, rng: random.Random, *, reused: bool) -> Fault | None:
+        fault = draw_fault(
+            self.config.faults, rng
+        )  # drawn for every request: the times after it stay the same
+        first = self.config.fault_first
+        assert entry.ordinal is not None
+        if fault is None or (first is not None and entry.ordinal >= first):
+            return None
+        if not fault.meets(ask, reused=reused):
+            return None
+        entry.fault = fault.name
+        return fault
+
+    def _refusal(self, refusal: Refusal) -> Reply:
+        hint = refusal.hint
+        hints = hint(self.config.retry_after_s, time.time()) if hint is not None else ()
+        return Reply(refusal.status, refusal.body, (*refusal.headers, *hints), refusal.content_type)
+
     def _exchange(
         self, ask: Ask, head: Head, entry: Entry, line: Line, times: Iterator[int], *, fault: Fault | None
-    ) -> tuple[Exchange, bytes]:
+    ) -> _Streamed:
         identity = Identity(serial=f"{self._run_id}{entry.ordinal:012x}", created=int(time.time()))
-        answer = self._answers.answer(ask, identity, chunked=head.version == (1, 1))
+        stage = fault.stage if fault is not None else None
+        answer = self._answers.answer(ask, identity, chunked=stage is None and head.version == (1, 1))
         entry.completion_id = identity.completion_id(ask.kind)
         entry.tokens_planned = answer.tokens * answer.choices
+        stats = self.stats
+        stats.in_flight += 1
+        stats.peak_in_flight = max(stats.peak_in_flight, stats.in_flight)
+        if stage is not None:
+            return self._staged(stage, answer, head, entry, line, times), b""
         role = answer.opening() if ask.stream else b""
         when = self.config.role_chunk
         exchange = Exchange(
@@ -178,10 +204,30 @@ class Service:
             stamped=self.log is not None,
             on_end=self._ended,
         )
-        stats = self.stats
-        stats.in_flight += 1
-        stats.peak_in_flight = max(stats.peak_in_flight, stats.in_flight)
         return exchange, role if when is RoleChunk.EARLY else b""
+
+    def _staged(
+        self, stage: Stage, answer: Answer, head: Head, entry: Entry, line: Line, times: Iterator[int]
+    ) -> StagedExchange:
+        chunked = head.version == (1, 1)
+        headers, pieces = pieces_of(stage, answer, self.config.role_chunk, chunked=chunked)
+        return StagedExchange(
+            line,
+            entry,
+            pieces,
+            times,
+            stage.ending,
+            stats=self.stats,
+            head=partial(self._staged_head, entry, head, stage.before, headers) if stage.head else None,
+            stamped=self.log is not None,
+            on_end=self._ended,
+        )
+
+    def _staged_head(self, entry: Entry, head: Head, before: bytes, headers: Headers) -> bytes:
+        self._count(200)
+        processing_ms = (monotonic_ns() - entry.received_ns) // 1_000_000
+        ours = _headers(int(time.time()), entry.request_id, processing_ms, keep_alive=head.keep_alive)
+        return before + response_head(200, [*ours, *headers])
 
     def _completion_head(self, entry: Entry, head: Head, length: int) -> bytes:
         self._count(200)
@@ -192,10 +238,10 @@ class Service:
             opened = _stream_head(int(time.time()), keep_alive=head.keep_alive and chunked, chunked=chunked)
             return opened % (entry.request_id.encode(), processing_ms)
         headers = _headers(int(time.time()), entry.request_id, processing_ms, keep_alive=head.keep_alive)
-        return response_head(200, [*headers, ("content-type", _JSON), ("content-length", str(length))])
+        return response_head(200, [*headers, ("content-type", JSON), ("content-length", str(length))])
 
-    def _ended(self, exchange: Exchange) -> None:
-        entry, stats = exchange.entry, self.stats
+    def _ended(self, entry: Entry) -> None:
+        stats = self.stats
         stats.in_flight -= 1
         if entry.peer_left_ns is not None:
             stats.client_disconnects += 1
@@ -211,7 +257,8 @@ class Service:
             self.log.add(entry)
         processing_ms = (now - entry.received_ns) // 1_000_000
         headers = _headers(int(time.time()), entry.request_id, processing_ms, keep_alive=head.keep_alive)
-        headers += [("content-type", _JSON), ("content-length", str(len(reply.body))), *reply.headers]
+        length = str(len(reply.body))
+        headers += [("content-type", reply.content_type), ("content-length", length), *reply.headers]
         return response_head(reply.status, headers) + (b"" if head.method == "HEAD" else reply.body)
 
     def _count(self, status: int) -> None:
@@ -254,7 +301,7 @@ def _date(second: int) -> str:
 def _stream_head(second: int, *, keep_alive: bool, chunked: bool) -> bytes:
     """The head of a stream, with `%b` for the request id and `%d` for the ms."""
     headers = _headers(second, "%b", "%d", keep_alive=keep_alive)
-    headers += [("content-type", _EVENTS), ("cache-control", "no-cache")]
+    headers += [("content-type", EVENT_STREAM), ("cache-control", "no-cache")]
     if chunked:
         headers.append(("transfer-encoding", "chunked"))
     return response_head(200, headers)

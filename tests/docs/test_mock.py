@@ -5,10 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from runner.mock.faults import FAULTS
+from runner.mock.fault import Fault
+from runner.mock.faults import GROUPS
 from runner.mock.log import Entry
 from runner.mock.stats import Stats
-from tests.docs.pages import DOCS, code, part, table
+from tests.docs.pages import DOCS, check_part, code, markdown_table, part, table
 
 PAGE = DOCS / "mock.md"
 
@@ -18,5 +19,18 @@ def test_every_field_is_documented(name: str, struct: type[msgspec.Struct]) -> N
     assert [code(row[0]) for row in table(part(PAGE, name))] == list(struct.__struct_fields__)
 
 
-def test_every_fault_is_documented() -> None:
-    assert [code(row[0]) for row in table(part(PAGE, "faults"))] == [f"--fault-{name}" for name in FAULTS]
+def row(fault: Fault) -> list[str]:
+    """A fault as a row of its table."""
+    said = fault.recorded
+    status = f"`error`, `{said.kind}`" if said.kind else "`ok`"
+    told = f"{status}: {said.notes}" if said.notes else status
+    return [f"`{fault.name}`", fault.what, told, said.retried]
+
+
+def test_the_table_of_faults() -> None:
+    header = ["`--fault`", "what happens", "recorded", "sent again"]
+    parts = [
+        f"### {title}\n\n{markdown_table(header, [row(fault) for fault in faults])}"
+        for title, faults in GROUPS.items()
+    ]
+    check_part(PAGE, "faults", "\n" + "\n".join(parts))

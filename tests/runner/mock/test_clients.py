@@ -130,6 +130,82 @@ async def test_sdk_rate_limit_and_server_error() -> None:
         assert server.stats.requests == 1
 
 
+@pytest.mark.parametrize(
+    ("fault", "raised"),
+    [
+        ("400", openai.BadRequestError),
+        ("401", openai.AuthenticationError),
+        ("403", openai.PermissionDeniedError),
+        ("404", openai.NotFoundError),
+        ("409", openai.ConflictError),
+        ("422", openai.UnprocessableEntityError),
+        ("429-quota", openai.RateLimitError),
+        ("500", openai.InternalServerError),
+        ("502", openai.InternalServerError),
+        ("529", openai.InternalServerError),
+        ("close-before-head", openai.APIConnectionError),
+        ("garbage", openai.APIConnectionError),
+    ],
+)
+async def test_sdk_knows_the_refusals(fault: str, raised: type[openai.APIError]) -> None:
+    async with serve(MockConfig(faults={fault: 1.0}, fault_first=1)) as server, sdk(server) as client:
+        with pytest.raises(raised):
+            await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+        assert server.stats.requests == 1
+        async for _ in await client.chat.completions.create(model="m", messages=MESSAGES, stream=True):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised"),
+    [
+        ("error-mid", openai.APIError),
+        ("engine-killed", openai.APIError),
+        ("close", openai.APIConnectionError),
+    ],
+)
+async def test_sdk_meets_errors_inside_a_stream(fault: str, raised: type[openai.APIError]) -> None:
+    seen = 0
+    async with serve(MockConfig(faults={fault: 1.0}, itl_ms=1, tokens=8)) as server, sdk(server) as client:
+        stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+        with pytest.raises(raised):  # noqa: PT012
+            async for chunk in stream:
+                seen += bool(chunk.choices[0].delta.content)
+    assert seen == 4
+
+
+# A second reader's word that these answers are good ones. The rest of the odd ones it cannot read.
+SDK_READS = [
+    *("stale", "http-length", "http-close", "http-1xx", "http-odd-chunks", "http-trailer", "gzip", "deflate"),
+    *("no-content-type", "wrong-content-type", "reset-after-done", "no-last-chunk", "hold-after-done"),
+    *("crlf", "cr", "mixed-ends", "split-crlf", "comments", "comment-flood", "bom", "no-space", "lines"),
+    *("messages", "no-blank-line", "no-line-end", "no-done", "bytes", "split-utf8", "one-write"),
+    *("huge-event", "line-separators", "role-null", "role-alone", "role-everywhere", "role-never"),
+    *("choices-empty", "grouped", "finish-blank", "finish-twice", "finish-unknown", "finish-with-last"),
+    *("finish-missing", "usage-with-finish", "usage-everywhere", "usage-twice", "usage-null-last"),
+    *("reasoning-content", "reasoning", "two-choices", "late-choice", "error-null", "unknown-keys", "nan"),
+    *("huge-number", "duplicate-keys", "lone-surrogate"),
+]
+
+
+async def test_sdk_reads_odd_streams() -> None:
+    prompt: ChatCompletionMessageParam = {"role": "user", "content": "How déep is the river 🌊 today?"}
+    async with openai.AsyncOpenAI(base_url="http://none", api_key="k", max_retries=0) as one:
+        for fault in SDK_READS:
+            config = MockConfig(faults={fault: 1.0}, echo=True)
+            async with serve(config) as server, asyncio.timeout(10):
+                client = one.with_options(base_url=server.base_url)
+                text, usage = "", None
+                async for chunk in await client.chat.completions.create(
+                    model="m", messages=[prompt], stream=True, stream_options={"include_usage": True}
+                ):
+                    text += "".join(c.delta.content or "" for c in chunk.choices if c.index == 0)
+                    usage = chunk.usage or usage
+            assert text == prompt["content"], fault
+            assert usage is not None, fault
+            assert usage.completion_tokens == 7, fault
+
+
 async def test_sdk_retries_by_the_header() -> None:
     async with serve(MockConfig(faults={"429": 0.5}, retry_after_s=0, seed=2)) as server:
         async with openai.AsyncOpenAI(base_url=server.base_url, api_key="k", max_retries=20) as client:

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from runner.mock.config import RoleChunk, Spread
-from runner.mock.faults import FAULTS
+from runner.mock.faults import FAULTS, GROUPS
 
 ROOT = Path(__file__).parents[3]
 START = [sys.executable, "-c", "from runner.commands.mock import command; command(prog_name='mock')"]
@@ -91,6 +91,13 @@ def test_port_in_use() -> None:
         (["--tokens", "0"], 2, "--tokens"),
         (["--fault-429", "2"], 2, "--fault-429"),
         (["--fault-429", "0.7", "--fault-500", "0.7"], 2, "add up to 1.4"),
+        (["--fault", "500", "--fault", "cut"], 2, "Give each its share, as in 429=0.2"),
+        (["--fault", "5000"], 2, "unknown fault '5000': did you mean 500"),
+        (["--fault", "500=all"], 2, "--fault 500=all: the share must be a number from 0 to 1"),
+        (["--fault", "500=2"], 2, "the share must be a number from 0 to 1, as in 500=0.2"),
+        (["--fault", "cut=.1", "--fault", "cut=.2"], 2, "--fault cut is given twice: leave one out"),
+        (["--fault-500", ".1", "--fault", "500=.2"], 2, "--fault-500 is the same as --fault 500"),
+        (["--fault-first", "-1"], 2, "--fault-first"),
         (["--lockstep"], 2, "lockstep needs"),
         (["--role-chunk", "late"], 2, "--role-chunk"),
         (["--frobnicate"], 2, "--frobnicate"),
@@ -104,11 +111,35 @@ def test_bad_input_gets_one_message(options: list[str], code: int, said: str) ->
     assert result.stdout == ""
 
 
+def test_faults_are_listed() -> None:
+    result = run("--list-faults", "--fault", "nonsense")  # it is a question, whatever stands beside it
+    assert result.returncode == 0
+    heading, *lines = result.stdout.splitlines()
+    assert heading.split("  ")[0] == "NAME"
+    names = [line.split("  ")[0] for line in lines if "  " in line]
+    assert names == list(FAULTS)
+    assert len(lines) == len(FAULTS) + 2 * len(GROUPS)
+    assert "error truncated" in next(line for line in lines if line.startswith("cut "))
+
+
+def test_faults_by_name() -> None:
+    options = ["--fault", "503", "--fault-first", "1", "--retry-after", "0.25", "--fault-429", "0"]
+    with started(*options) as (_, base_url):
+        body = {"model": "m", "prompt": "hi"}
+        answers = [requests.post(f"{base_url}/completions", json=body, timeout=30) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [503, 200]
+    with started("--fault", "429=1.0", "--retry-after", "0.25") as (_, base_url):
+        refused = requests.post(f"{base_url}/completions", json=body, timeout=30)
+    assert refused.headers["retry-after"] == "0.25"
+
+
 def test_options_name_what_the_server_knows() -> None:
     from runner.commands.mock import command
 
     options = {option.name: option for option in command.params}
-    assert {f"fault_{name}" for name in FAULTS} <= set(options)
+    contracts = ("429", "500", "reset", "stall")  # flags of their own, from before --fault
+    assert {f"fault_{name}" for name in contracts} <= set(options)
+    assert set(contracts) <= set(FAULTS)
     for name, known in (("ttft_dist", Spread), ("itl_dist", Spread), ("role_chunk", RoleChunk)):
         assert set(options[name].type.choices) == set(known)  # type: ignore[attr-defined]
     assert all(getattr(option, "help", "") for option in command.params)
