@@ -133,7 +133,7 @@ CONNECTION = (
     Fault(
         name="stall",
         what="silence after half of the tokens, the connection open",
-        recorded=failed("timeout", timer="byte_idle", text="part"),
+        recorded=failed("timeout", timer="token_gap", text="part"),
         ending=Ending.STALL,
     ),
     _silent(
