@@ -3,6 +3,9 @@
 An answer is `{"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error": null}` with the
 body of a completion that was not streamed. A failure the server answered with an HTTP status has that status
 and an error body in `response`; any other has `response: null` and `error: {code, message}`.
+
+An answer cut on purpose is an answer. The server gave it no finish reason, and the format allows no null
+there: it gets `length`, the format's word for an answer that ended at a limit of tokens.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from typing import Any
 
 from msgspec import UnsetType
 
-from reports.dataset import AnswerRecord, served_model
+from reports.dataset import AnswerRecord, outcome, served_model
 
 _REQUEST_ID = {"request_id", "request-id", "x-request-id", "apim-request-id", "x-amzn-requestid"}
 
@@ -85,6 +88,9 @@ def _text_choice(choice: dict[str, Any]) -> dict[str, Any]:
 def _completion(record: AnswerRecord, api: str | None) -> dict[str, Any]:
     chat = _is_chat(record, api)
     choices = [(_chat_choice if chat else _text_choice)(choice) for choice in _choices(record)]
+    if record.status != "ok":
+        for choice in choices:
+            choice["finish_reason"] = choice["finish_reason"] or "length"
     if len(choices) == 1 and "logprobs" in record.extra:
         choices[0]["logprobs"] = record.extra["logprobs"]
     response = record.response
@@ -94,7 +100,7 @@ def _completion(record: AnswerRecord, api: str | None) -> dict[str, Any]:
         "created": response.get("created"),
         "model": served_model(record),
         "choices": choices,
-        "usage": record.usage,
+        "usage": record.usage or record.usage_partial,
     }
     return body | {key: response[key] for key in ("system_fingerprint", "service_tier") if response.get(key)}
 
@@ -115,8 +121,8 @@ def _response(record: AnswerRecord, status_code: int, body: dict[str, Any]) -> d
 
 
 def line(record: AnswerRecord, api: str | None) -> dict[str, Any]:
-    """The line of one record: for the output file where its status is `ok`, else for the error file."""
-    if record.status == "ok":
+    """The line of one record: for the output file where it is an answer, else for the error file."""
+    if outcome(record) == "ok":
         return _line(record, _response(record, 200, _completion(record, api)), None)
     if record.status == "cancelled" or record.error is None:
         why = record.cancelled_by or "unknown"

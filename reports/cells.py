@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from reports.distribution import NEEDS, RELIABLE, Distribution, WithFailures
@@ -29,6 +30,16 @@ def number(value: float | None) -> str:
         return f"{value:.2g}"
     digits = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 1 else 3
     return f"{value:,.{digits}f}"
+
+
+def amount(value: float | None) -> str:
+    """What something costs: cents at least, and about four digits that matter. Never in powers of ten."""
+    if value is None:
+        return NONE
+    if value == 0:
+        return "0"
+    digits = 3 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{min(max(digits, 2), 12)}f}"
 
 
 def share(value: float | None) -> str:

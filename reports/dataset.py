@@ -5,8 +5,8 @@ Rules, the same for JSONL, CSV and Parquet:
 - An answer column whose name the caller already uses is named `streamgauge_<name>` (again and again, until
   the name is free): for every row of the export, whether that row has the caller's column or not.
 - `prompt` is the text of the only user message (or of a text completion's prompt); a request that is not as
-  simple has its `messages`. Both, `custom_id`, `choices` (several answers to one request) and `extra`
-  (logprobs and the like) are columns only where some exported record has them.
+  simple has its `messages`. Both, `custom_id`, `choices` (several answers to one request), `extra` (logprobs
+  and the like), and `cost` with `cost_source` are columns only where some exported record has them.
 - A caller's column that is called `custom_id` is the caller's own id: ours is left out.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
+from reports.rows import accepted
 from runner.record import tokens
 
 PREFIX = "streamgauge_"
@@ -41,13 +42,13 @@ ALWAYS = (
     "error_kind",
     "error_message",
 )
-SOMETIMES = ("custom_id", "prompt", "messages", "choices", "extra")
+SOMETIMES = ("custom_id", "prompt", "messages", "choices", "extra", "cost", "cost_source")
 
 # Answer columns that are no text. Nested ones are JSON: native in JSONL, text in CSV and Parquet.
 WHOLE = frozenset(
     {"index", "sample", "prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens"}
 )
-REAL = frozenset({"ttft_ms", "e2e_ms"})
+REAL = frozenset({"ttft_ms", "e2e_ms", "cost"})
 NESTED = frozenset({"tool_calls", "messages", "choices", "extra"})
 
 
@@ -89,10 +90,17 @@ class AnswerRecord(Struct):
     choices: list[dict[str, Any]] | UnsetType = UNSET
     usage: dict[str, Any] | None = None
     usage_partial: dict[str, Any] | None = None
+    cost: float | None = None
+    cost_source: str = "none"
     response: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     request: Body | UnsetType = UNSET
     row: dict[str, Raw] = {}
+
+
+def outcome(record: AnswerRecord) -> str:
+    """Its status, but `ok` for an answer cut on purpose: its row is done."""
+    return "ok" if accepted(record.status, record.cancelled_by) else record.status
 
 
 def prompt_text(request: Body | UnsetType) -> str | None:
@@ -151,6 +159,8 @@ def answer_columns(record: AnswerRecord) -> dict[str, Any]:
         "messages": messages(record.request),
         "choices": None if isinstance(record.choices, UnsetType) else record.choices,
         "extra": record.extra or None,
+        "cost": record.cost,
+        "cost_source": record.cost_source,
     }
 
 
@@ -184,6 +194,8 @@ def layout(records: Iterable[AnswerRecord], *, kinds: bool) -> Layout:
             messages(record.request),
             None if isinstance(record.choices, UnsetType) else record.choices,
             record.extra or None,
+            record.cost,
+            None if record.cost is None else record.cost_source,
         )
         found.update(name for name, value in zip(SOMETIMES, present, strict=True) if value is not None)
     if "custom_id" in out.caller:

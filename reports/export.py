@@ -20,7 +20,7 @@ import numpy.typing as npt
 from msgspec import Raw, Struct, field
 
 from reports import batch
-from reports.dataset import AnswerRecord, Layout, layout
+from reports.dataset import AnswerRecord, Layout, layout, outcome
 from reports.rows import decoded, only, open_index
 from runner.store import CURRENT, MANIFEST, PROGRESS, Index, StoreError, current_ids, inside, load_manifest
 
@@ -212,11 +212,11 @@ class _Selection(Struct):
         order: Literal["input", "journal"] = "input" if self.order == "input" else "journal"
         for block in decoded(self.index, AnswerRecord, order=order, bad=bad):
             for record in block:
-                if self.status in {"all", record.status}:
+                ended = outcome(record)
+                if self.status in {"all", ended}:
                     yield record
                 elif count:
-                    skipped = self.result.skipped
-                    skipped[record.status] = skipped.get(record.status, 0) + 1
+                    self.result.skipped[ended] = self.result.skipped.get(ended, 0) + 1
         if count:
             self.result.bad += len(bad)
 
@@ -234,14 +234,15 @@ def _dataset(selection: _Selection, to: Format, out: BinaryIO) -> None:
 def _batch(selection: _Selection, api: str | None, out: BinaryIO, errors: BinaryIO | None) -> None:
     result = selection.result
     for record in selection.records():
-        if record.status == "ok":
+        ended = outcome(record)
+        if ended == "ok":
             out.write(_json_line(batch.line(record, api)))
             result.rows += 1
         elif errors is not None:
             errors.write(_json_line(batch.line(record, api)))
             result.error_rows += 1
         else:
-            result.skipped[record.status] = result.skipped.get(record.status, 0) + 1
+            result.skipped[ended] = result.skipped.get(ended, 0) + 1
 
 
 def _api(run: Path) -> str | None:
@@ -289,7 +290,8 @@ def export_dataset(
             `dataset.<format>`, or `batch_output.jsonl`, in the run directory.
         to: the format; default: what the file's name says, else JSONL.
         order: `input` (row, then sample) or `completion`.
-        status: which records; default: `ok`, and for openai-batch `all` (its error file has the rest).
+        status: which records; default: `ok`, and for openai-batch `all` (its error file has the rest). An
+            answer cut on purpose is one of `ok`, whatever its own status.
         keep: sorted digests of the ids to export (`int(id[:16], 16)`); default: the prompt file's as last
             read, where the run says.
         every: also records of rows that are no longer in the prompt file; `keep` is then not asked.

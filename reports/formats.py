@@ -38,12 +38,13 @@ COLUMNS = (
 
 
 def _single(summary: Summary) -> Iterator[dict[str, Any]]:
-    requests, tokens = summary.requests, summary.tokens
+    requests, tokens, cost = summary.requests, summary.tokens, summary.cost
     values: list[tuple[str, str, int, float | None]] = [
         ("requests", "1", requests.total, requests.total),
         ("ok", "1", requests.total, requests.ok),
         ("error", "1", requests.total, requests.error),
         ("cancelled", "1", requests.total, requests.cancelled),
+        ("cut", "1", requests.total, requests.cut),
         ("unsent", "1", requests.total, requests.unsent),
         ("errors", "share", requests.ok + requests.error, requests.errors_share),
         ("wall", "s", len(summary.sessions), wall_s(summary)),
@@ -51,6 +52,12 @@ def _single(summary: Summary) -> Iterator[dict[str, Any]]:
         ("completion_tokens", "1", tokens.with_usage, tokens.completion),
         ("reasoning_tokens", "1", tokens.with_usage, tokens.reasoning),
         ("cached_tokens", "1", tokens.with_usage, tokens.cached),
+        ("lost_prompt_tokens", "1", tokens.lost_with_usage, tokens.lost_prompt),
+        ("lost_completion_tokens", "1", tokens.lost_with_usage, tokens.lost_completion),
+        ("cost", "currency", cost.answers_known, cost.accepted),
+        ("lost_cost", "currency", cost.lost_known, cost.lost),
+        ("total_cost", "currency", cost.answers_known + cost.lost_known, cost.total),
+        ("total_cost_at_most", "currency", cost.answers + cost.lost_attempts, cost.at_most),
     ]
     for name, unit, n, value in values:
         yield {"metric": name, "unit": unit, "n": n, "value": value}

@@ -165,6 +165,9 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
             "completion_tokens": _integers([count.completion for count in counts]).array(),
             "reasoning_tokens": _integers([count.reasoning for count in counts]).array(),
             "cached_tokens": _integers([count.cached for count in counts]).array(),
+            "cost": np.array(_column(rows, "cost"), dtype=np.float64),  # `None` becomes NaN
+            "cost_source": _texts(_column(rows, "cost_source")),
+            "base_url": _texts([row.connection.base_url for row in rows]),
             **_durations(rows, counts),
         }
     )

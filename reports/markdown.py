@@ -8,6 +8,7 @@ from reports.tables import (
     Fact,
     Table,
     absent,
+    endpoints,
     origin,
     outcome,
     rates,
@@ -51,6 +52,8 @@ def _one(summary: Summary) -> list[str]:
                 out += _grid(table)
             if missing := absent(summary):
                 out += [f"No values: {', '.join(missing)}.", ""]
+        if (by_endpoint := endpoints(summary)).rows:
+            out += ["### Endpoints", "", *_grid(by_endpoint)]
         if summary.sessions:
             out += ["### Sessions", "", *_grid(sessions(summary), text_columns=2)]
     return [*out, *_bullets("Notes", notes(summary)), *_bullets("Next", next_steps(summary))]

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from msgspec import Struct, UnsetType, field
 
 from reports.distribution import Distribution, Values
 from reports.frame import frame, gaps_us
-from reports.rows import Row, decoded, open_index
+from reports.paid import STALE, Paid, count_accepted, count_lost
+from reports.rows import STOP_RULE, Row, decoded, decoded_superseded, open_index
+from reports.sessions import SessionCount, count_sessions, session_totals
 from reports.summary import (
     RATES,
     TIMES,
@@ -25,31 +27,18 @@ from reports.summary import (
     Attempts,
     Chunks,
     Connections,
+    Endpoint,
     Journal,
     Requests,
-    SessionTotals,
     Summary,
-    TokenTotals,
 )
-from runner.record import tokens
-from runner.store import AGAIN, FAILED, OK, Index, Manifest, Session, current_ids, inside, load_manifest
+from runner.store import AGAIN, FAILED, OK, Index, Manifest, current_ids, inside, load_manifest
 
-STALE = "stale_connection"  # `Attempt.wait_for` of a resend that is no retry
 COALESCED_LIMIT = 0.30
 _COLUMNS = {
     **{name: f"{name}_ms" for name in TIMES if name != "itl"},
     "output_rate": "output_rate_tokens_per_s",
 }
-
-
-class _SessionCount(Struct):
-    requests: int = 0
-    ok: int = 0
-    error: int = 0
-    cancelled: int = 0
-    with_usage: int = 0
-    completion_tokens: int | None = None
-    last_ended_at: int | None = None
 
 
 class _Tally(Struct):
@@ -58,9 +47,11 @@ class _Tally(Struct):
     requests: Requests = field(default_factory=Requests)
     attempts: Attempts = field(default_factory=Attempts)
     connections: Connections = field(default_factory=Connections)
-    tokens: TokenTotals = field(default_factory=TokenTotals)
+    paid: Paid = field(default_factory=Paid)
     chunks: Chunks = field(default_factory=Chunks)
-    sessions: dict[int, _SessionCount] = field(default_factory=dict)
+    sessions: dict[int, SessionCount] = field(default_factory=dict)
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    endpoint_ttft: dict[str, Values] = field(default_factory=dict)
     values: dict[str, Values] = field(default_factory=lambda: {name: Values() for name in (*TIMES, *RATES)})
     failures: int = 0
 
@@ -68,17 +59,6 @@ class _Tally(Struct):
 def _bump(counts: dict[str, int], keys: Iterable[str]) -> None:
     for key, n in Counter(keys).items():
         counts[key] = counts.get(key, 0) + n
-
-
-def _plus(total: int | None, more: int | None) -> int | None:
-    """A sum in which `None` is "nobody said", not 0."""
-    if more is None:
-        return total
-    return more if total is None else total + more
-
-
-def _sum(column: pd.Series[Any]) -> int | None:
-    return int(column.sum()) if column.notna().any() else None
 
 
 def _count_requests(tally: _Tally, rows: Sequence[Row]) -> None:
@@ -93,6 +73,7 @@ def _count_requests(tally: _Tally, rows: Sequence[Row]) -> None:
     for error in errors:
         to.error_examples.setdefault(error.kind, error.message)
     _bump(to.cancelled_by, (row.cancelled_by or "unknown" for row in rows if row.status == "cancelled"))
+    to.cut += sum(row.cancelled_by == STOP_RULE for row in rows)
     _bump(to.finish_reasons, (row.finish_reason or "none" for row in rows if row.status == "ok"))
     to.not_streamed += sum(row.status == "ok" and not row.streamed for row in rows)
     tally.failures += status["error"] + sum(row.cancelled_by == "deadline" for row in rows)
@@ -101,52 +82,36 @@ def _count_requests(tally: _Tally, rows: Sequence[Row]) -> None:
 
 
 def _count_attempts(tally: _Tally, rows: Sequence[Row]) -> None:
-    to, lost = tally.attempts, tally.tokens
+    to = tally.attempts
     for row in rows:
-        if row.status == "ok" and not row.attempts:
+        if not row.attempts:
             continue
-        stale = sum(attempt.wait_for == STALE for attempt in row.attempts)
-        to.stale_connection += stale
-        to.earlier += len(row.attempts) - stale
-        to.requests += bool(row.attempts)
-        _bump(to.error_kinds, (a.error.kind for a in row.attempts if a.wait_for != STALE))
-        partial = [attempt.usage_partial for attempt in row.attempts]
-        if row.status != "ok":
-            partial.append(row.usage_partial or row.usage)
-        for usage in partial:
-            count = tokens(usage)
-            lost.lost_attempts += 1
-            lost.lost_with_usage += count.prompt is not None or count.completion is not None
-            lost.lost_prompt = _plus(lost.lost_prompt, count.prompt)
-            lost.lost_completion = _plus(lost.lost_completion, count.completion)
+        retried = [attempt for attempt in row.attempts if attempt.wait_for != STALE]
+        to.requests += 1
+        to.earlier += len(retried)
+        to.stale_connection += len(row.attempts) - len(retried)
+        _bump(to.error_kinds, (attempt.error.kind for attempt in retried))
+        for attempt in retried:
+            if attempt.base_url is not None:
+                _endpoint(tally, attempt.base_url).earlier_failed += 1
 
 
-def _count_tokens(tally: _Tally, rows: Sequence[Row], ok: pd.DataFrame) -> None:
-    to = tally.tokens
-    to.answers += len(ok)
-    to.with_usage += int(ok["completion_tokens"].notna().sum())
-    _bump(to.sources, (row.usage_source for row in rows if row.status == "ok"))
-    to.prompt = _plus(to.prompt, _sum(ok["prompt_tokens"]))
-    to.completion = _plus(to.completion, _sum(ok["completion_tokens"]))
-    to.reasoning = _plus(to.reasoning, _sum(ok["reasoning_tokens"]))
-    to.cached = _plus(to.cached, _sum(ok["cached_tokens"]))
+def _endpoint(tally: _Tally, base_url: str) -> Endpoint:
+    tally.endpoint_ttft.setdefault(base_url, Values())
+    return tally.endpoints.setdefault(base_url, Endpoint(base_url=base_url))
 
 
-def _count_sessions(tally: _Tally, block: pd.DataFrame) -> None:
-    for number, part in block.groupby("session", sort=False):
-        assert isinstance(number, int)
-        to = tally.sessions.setdefault(number, _SessionCount())
-        status = part["status"].value_counts()
-        answered = part[part["status"] == "ok"]
-        to.requests += len(part)
+def _count_endpoints(tally: _Tally, block: pd.DataFrame, timed: npt.NDArray[np.bool_]) -> None:
+    urls = block["base_url"]
+    for base_url in urls.dropna().unique():
+        to = _endpoint(tally, str(base_url))
+        there = (urls == base_url).to_numpy(dtype=bool, na_value=False)
+        status = block["status"][there].value_counts()
+        to.requests += int(there.sum())
         to.ok += int(status.get("ok", 0))
         to.error += int(status.get("error", 0))
         to.cancelled += int(status.get("cancelled", 0))
-        to.with_usage += int(answered["completion_tokens"].notna().sum())
-        to.completion_tokens = _plus(to.completion_tokens, _sum(answered["completion_tokens"]))
-        ended = part["ended_at_ns"].max()
-        if not pd.isna(ended):
-            to.last_ended_at = max(int(ended), to.last_ended_at or 0)
+        tally.endpoint_ttft[to.base_url].add(block["ttft_ms"].to_numpy(dtype=np.float64)[there & timed])
 
 
 def _count_chunks(tally: _Tally, rows: Sequence[Row]) -> None:
@@ -169,11 +134,13 @@ def _add(tally: _Tally, rows: Sequence[Row]) -> None:
     block = frame(measured)
     _count_requests(tally, measured)
     _count_attempts(tally, measured)
-    _count_tokens(tally, measured, block[block["status"] == "ok"])
-    _count_sessions(tally, block)
+    count_accepted(tally.paid, measured)
+    count_lost(tally.paid, measured)
+    count_sessions(tally.sessions, block)
     timed = (block["status"] == "ok").to_numpy(dtype=bool) & block["streamed"].to_numpy(dtype=bool)
     for name, column in _COLUMNS.items():
         tally.values[name].add(block[column].to_numpy(dtype=np.float64)[timed])
+    _count_endpoints(tally, block, timed)
     _count_chunks(tally, [row for row in measured if row.status == "ok" and row.streamed])
 
 
@@ -194,30 +161,20 @@ def _distributions(tally: _Tally) -> dict[str, Distribution]:
     }
 
 
-def _session(number: int, session: Session | None, count: _SessionCount) -> SessionTotals:
-    ended_at = session.ended_at if session else None
-    until = count.last_ended_at if ended_at is None else ended_at
-    # Times of a session are since its anchor, so its end is its length.
-    wall_s = until / 1e9 if until else None
-    produced = count.completion_tokens
-    concurrency = session.options.get("concurrency") if session else None
-    return SessionTotals(
-        number=number,
-        started=session.started if session else None,
-        concurrency=concurrency if isinstance(concurrency, int) else None,
-        wall_s=wall_s,
-        wall_to_last_record=ended_at is None,
-        ended_by=session.ended_by if session else None,
-        reason=session.reason if session else None,
-        requests=count.requests,
-        ok=count.ok,
-        error=count.error,
-        cancelled=count.cancelled,
-        with_usage=count.with_usage,
-        completion_tokens=produced,
-        requests_per_s=count.ok / wall_s if wall_s else None,
-        output_tokens_per_s=produced / wall_s if wall_s and produced is not None else None,
-    )
+def _endpoints(tally: _Tally) -> list[Endpoint]:
+    for base_url, endpoint in tally.endpoints.items():
+        ttft = tally.endpoint_ttft[base_url].distribution("ms")
+        endpoint.ttft_n, endpoint.ttft_p50_ms = ttft.n, ttft.percentiles["p50"]
+    return [tally.endpoints[base_url] for base_url in sorted(tally.endpoints)]
+
+
+def _proxies(manifest: Manifest) -> dict[str, list[int]]:
+    out: dict[str, list[int]] = {}
+    for session in manifest.sessions:
+        proxy = session.options.get("proxy")
+        if isinstance(proxy, str) and proxy:
+            out.setdefault(proxy, []).append(session.number)
+    return out
 
 
 def _finish_requests(tally: _Tally, run: Path, manifest: Manifest, index: Index) -> None:
@@ -249,7 +206,11 @@ def summarize(run: Path) -> Summary:
     tally, damaged = _Tally(), list[str]()
     for rows in decoded(index, Row, bad=damaged):
         _add(tally, rows)
+    for rows in decoded_superseded(index, Row, bad=damaged):
+        count_lost(tally.paid, [row for row in rows if row.phase == "measure"], superseded=True)
     _finish_requests(tally, run, manifest, index)
+    tally.paid.finish()
+    tally.paid.cost.priced = any(s.options.get("prices") for s in manifest.sessions)
     known = {session.number: session for session in manifest.sessions}
     prompts = manifest.prompts
     return Summary(
@@ -260,13 +221,16 @@ def summarize(run: Path) -> Summary:
         prompts=prompts.name if prompts else None,
         prompt_rows=prompts.rows if prompts else None,
         tls_unchecked=any(s.options.get("verify_tls") is False for s in manifest.sessions),
+        proxies=_proxies(manifest),
         requests=tally.requests,
         attempts=tally.attempts,
         connections=tally.connections,
-        tokens=tally.tokens,
+        tokens=tally.paid.tokens,
+        cost=tally.paid.cost,
+        endpoints=_endpoints(tally),
         chunks=tally.chunks,
         sessions=[
-            _session(number, known.get(number), tally.sessions.get(number, _SessionCount()))
+            session_totals(number, known.get(number), tally.sessions.get(number, SessionCount()))
             for number in sorted(known | tally.sessions)
         ],
         journal=Journal(

@@ -6,6 +6,12 @@ from reports.cells import count, duration, number, several
 from reports.distribution import PERCENTILES, RELIABLE
 from reports.summary import Summary
 
+# What the reader does about a session that ended so; else the same command again.
+_HOW = {
+    "budget": "--max-cost was reached: the same command with a higher one",
+    "pilot": "the pilot is over: the same command without --pilot",
+}
+
 
 def flagged(summary: Summary) -> bool:
     """Whether any percentile stands on fewer samples than METRICS asks for."""
@@ -30,8 +36,10 @@ def verdict(summary: Summary) -> str:
         return f"no records yet{expected}"
     of = requests.expected if requests.expected is not None else requests.total
     parts = [f"{count(requests.answered)} of {count(of)} answered", f"{count(requests.error)} failed"]
-    if requests.cancelled:
-        parts.append(f"{count(requests.cancelled)} cancelled")
+    if requests.cut:
+        parts[0] += f", {count(requests.cut)} of them cut on purpose"
+    if requests.cancelled > requests.cut:
+        parts.append(f"{count(requests.cancelled - requests.cut)} cancelled")
     if requests.unsent:
         parts.append(f"{count(requests.unsent)} not sent")
     wall = wall_s(summary)
@@ -81,11 +89,36 @@ def _token_notes(summary: Summary) -> list[str]:
     ]
     if known:
         out.append(
-            f"{several(tokens.lost_with_usage, 'attempt')} without an answer told of {' and '.join(known)} "
-            "tokens, not in the sums above; the bill may be larger."
+            f"{several(tokens.lost_with_usage, 'attempt')} beside the accepted answers (failed, cut or "
+            f"superseded) told of {' and '.join(known)} tokens, not in the sums above; the bill may be "
+            "larger."
         )
-    elif summary.requests.cancelled:
-        out.append("cancelled answers may be billed in full: what they cost is not known here.")
+    return out
+
+
+def _cost_notes(summary: Summary) -> list[str]:
+    out, cost = [], summary.cost
+    if cost.broken_off:
+        out.append(
+            f"{several(cost.broken_off, 'stream')} ended from this side (cancelled, cut or timed out): a "
+            "provider that does not stop on disconnect bills the whole answer."
+        )
+    if len(cost.sources) > 1:
+        out.append(
+            "some costs are the provider's own and some from --price: their sum is one only if both are in "
+            "the same currency."
+        )
+    return out
+
+
+def _path_notes(summary: Summary) -> list[str]:
+    """What stood between this machine and the server."""
+    out = []
+    for proxy, used in summary.proxies.items():
+        where = "" if len(used) == len(summary.sessions) else f" in session {', '.join(map(str, used))}"
+        out.append(f"requests went through the proxy {proxy}{where}: its time is part of every time here.")
+    if summary.tls_unchecked:
+        out.append("the server's certificate was not checked (--insecure): anyone in between could answer.")
     return out
 
 
@@ -98,7 +131,7 @@ def _journal_notes(summary: Summary) -> list[str]:
     if journal.lines > journal.ids:
         out.append(
             f"{several(journal.lines - journal.ids, 'journal line')}: earlier results of requests sent "
-            "again, whose cost is not in these numbers."
+            "again. They stay; what they took is summed with what failed."
         )
     if summary.requests.outside:
         out.append(
@@ -111,9 +144,8 @@ def _journal_notes(summary: Summary) -> list[str]:
 def notes(summary: Summary) -> list[str]:
     """Warnings, each a sentence or two."""
     out = [f"{kind}, for example: {text}" for kind, text in summary.requests.error_examples.items()]
-    out += _stream_notes(summary) + _token_notes(summary) + _journal_notes(summary)
-    if summary.tls_unchecked:
-        out.append("the server's certificate was not checked (--insecure): anyone in between could answer.")
+    out += _stream_notes(summary) + _token_notes(summary) + _cost_notes(summary)
+    out += _journal_notes(summary) + _path_notes(summary)
     open_ends = [session.number for session in summary.sessions if session.wall_to_last_record]
     if open_ends and summary.journal.ids:
         names = ", ".join(map(str, open_ends))
@@ -129,8 +161,10 @@ def next_steps(summary: Summary) -> list[str]:
     """What the reader can do about what is missing."""
     out, requests = [], summary.requests
     again = requests.again + (requests.unsent or 0)
+    ended_by = summary.sessions[-1].ended_by if summary.sessions else None
     if again and summary.kind == "run":
-        out.append(f"the same command again sends the {count(again)} that are missing")
+        how = _HOW.get(ended_by or "", "the same command again")
+        out.append(f"{how} sends the {count(again)} that are missing")
     if requests.failed_for_good and summary.kind == "run":
         failed = count(requests.failed_for_good)
         out.append(f"{failed} failed for good: the same command with --retry-failed sends them again")

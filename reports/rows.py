@@ -6,7 +6,7 @@ answers. Texts, the caller's rows and request bodies are not decoded here: `repo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from runner.store import Index, StoreError, build_index, read_blocks
+from runner.store import Index, StoreError, build_index, read_blocks, read_superseded
 
+STOP_RULE = "stop_rule"  # `cancelled_by` of an answer cut on purpose, which counts as done
 _BLOCK_BYTES = 8 << 20
 _BLOCK_ROWS = 1000
 
@@ -28,6 +29,7 @@ class RowError(Struct, gc=False):
     message: str = ""
     http_status: int | None = None
     retryable: bool = False
+    timer: str | None = None
 
 
 class RowAttempt(Struct):
@@ -37,6 +39,9 @@ class RowAttempt(Struct):
     error: RowError
     usage_partial: dict[str, Any] | None = None
     wait_for: str = ""
+    base_url: str | None = None
+    cost: float | None = None
+    cost_bound: float | UnsetType = UNSET
 
 
 class RowConnection(Struct, frozen=True, gc=False):
@@ -44,6 +49,7 @@ class RowConnection(Struct, frozen=True, gc=False):
 
     reused: bool | None = None
     connect_ns: int | None = None
+    base_url: str | None = None
 
 
 class Row(Struct):
@@ -72,10 +78,18 @@ class Row(Struct):
     usage: dict[str, Any] | None = None
     usage_source: str = "none"
     usage_partial: dict[str, Any] | None = None
+    cost: float | None = None
+    cost_source: str = "none"
+    cost_bound: float | UnsetType = UNSET
     attempts: list[RowAttempt] = []
     connection: RowConnection = RowConnection()
     chunk_us: list[int] | UnsetType = UNSET
     chunk_tokens: list[int] | UnsetType = UNSET
+
+
+def accepted(status: str, cancelled_by: str | None) -> bool:
+    """Whether a record is the answer its row asked for: good, or cut on purpose (`runner.store.OK`)."""
+    return status == "ok" or cancelled_by == STOP_RULE
 
 
 def open_index(run: Path, stopped_on: dict[int, str] | None = None) -> Index:
@@ -113,8 +127,17 @@ def decoded(
     A line that is JSON but no record (a damaged field) is left out; its id, or "" where that cannot be read
     either, is appended to `bad`.
     """
+    return _decoded(read_blocks(index, Raw, order=order, block=block_rows(index)), row_type, bad)
+
+
+def decoded_superseded(index: Index, row_type: type[T], *, bad: list[str] | None = None) -> Iterator[list[T]]:
+    """The records that lost to another line of their id, as `decoded` gives the winning ones."""
+    return _decoded(read_superseded(index, Raw, block=block_rows(index)), row_type, bad)
+
+
+def _decoded(blocks: Iterable[list[Raw]], row_type: type[T], bad: list[str] | None) -> Iterator[list[T]]:
     decode = msgspec.json.Decoder(row_type).decode
-    for block in read_blocks(index, Raw, order=order, block=block_rows(index)):
+    for block in blocks:
         out: list[T] = []
         for line in block:
             try:

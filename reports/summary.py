@@ -12,8 +12,11 @@ from msgspec import Struct
 
 from reports.distribution import Distribution
 
-# History: 1  first version
-SUMMARY_VERSION = 1
+# History:
+#   1  first version
+#   2  cost, endpoints, proxies; requests.cut; sessions[].cut and pacing. Token sums take in answers cut on
+#      purpose; tokens.lost_* the results that a later one of the same request took the place of
+SUMMARY_VERSION = 2
 
 # In the order of METRICS. These are durations of answered, streamed requests of the phase `measure`.
 TIMES = (
@@ -52,6 +55,7 @@ class Requests(Struct, kw_only=True):
     error_kinds: dict[str, int] = {}
     error_examples: dict[str, str] = {}  # by kind, the message of the first in the journal
     cancelled_by: dict[str, int] = {}
+    cut: int = 0  # of cancelled: on purpose, by a stop rule; they count as done
     finish_reasons: dict[str, int] = {}  # of ok ones; "none" where the server gave none
     not_streamed: int = 0  # ok, but sent as a whole: in no latency
 
@@ -73,7 +77,7 @@ class Connections(Struct, kw_only=True):
 
 
 class TokenTotals(Struct, kw_only=True):
-    """Sums over ok answers. `None` where no answer told."""
+    """Sums over accepted answers: ok, or cut on purpose. `None` where no answer told."""
 
     answers: int = 0
     with_usage: int = 0  # answers the sums below are of
@@ -82,11 +86,46 @@ class TokenTotals(Struct, kw_only=True):
     completion: int | None = None
     reasoning: int | None = None
     cached: int | None = None
-    # Of failed, cancelled and earlier attempts, as far as their streams told: probably billed.
+    # Of failed, cancelled, earlier and superseded ones, as far as their streams told: probably billed.
     lost_attempts: int = 0
     lost_with_usage: int = 0
     lost_prompt: int | None = None
     lost_completion: int | None = None
+
+
+class Cost(Struct, kw_only=True):
+    """Sums of what attempts cost, in the currency of the provider or of the prices. `None`: nobody said.
+
+    What a server refused, or never got, costs nothing, and is neither unknown nor without a limit.
+    """
+
+    priced: bool = False  # a session was given prices
+    answers: int = 0  # accepted: ok, or cut on purpose
+    answers_known: int = 0  # answers the sum is of
+    sources: dict[str, int] = {}  # of them: whose word it is
+    accepted: float | None = None
+    # Of failed, cancelled, earlier and superseded attempts, as far as they told.
+    lost_attempts: int = 0
+    lost_known: int = 0
+    lost_unknown: int = 0  # neither a cost nor a bound, and a server may have worked for it
+    lost: float | None = None
+    lost_at_most: float | None = None  # with each one's bound; `None` where one has none
+    total: float | None = None
+    at_most: float | None = None  # as `lost_at_most`, of everything
+    broken_off: int = 0  # attempts of either part that this side ended: cancelled, cut, or timed out
+
+
+class Endpoint(Struct, kw_only=True):
+    """One base URL. Counts are of requests whose last attempt went there."""
+
+    base_url: str
+    requests: int = 0
+    ok: int = 0
+    error: int = 0
+    cancelled: int = 0
+    earlier_failed: int = 0  # attempts that failed there and were made again, there or elsewhere
+    ttft_n: int = 0
+    ttft_p50_ms: float | None = None
 
 
 class Chunks(Struct, kw_only=True):
@@ -97,6 +136,17 @@ class Chunks(Struct, kw_only=True):
     coalesced: int = 0  # gaps of 0 us: the chunk came in the same read as the one before
     with_token_count: int = 0
     multi_token: int = 0  # of those with a count
+
+
+class Pacing(Struct, kw_only=True):
+    """What held requests back. `None` and 0: nothing did, or the session did not say."""
+
+    cooldowns: int = 0
+    cooldown_s: float = 0.0  # in which a 429 or 503 held an endpoint
+    paced_s: float = 0.0  # in which a limit of requests or tokens a minute held the run
+    lowest_concurrency: int | None = None  # where it followed the server
+    highest_concurrency: int | None = None
+    budget_lowered: bool = False  # reservations, and not spending, kept requests from going
 
 
 class SessionTotals(Struct, kw_only=True):
@@ -117,6 +167,8 @@ class SessionTotals(Struct, kw_only=True):
     completion_tokens: int | None
     requests_per_s: float | None  # ok ones
     output_tokens_per_s: float | None  # of the answers with usage
+    cut: int = 0  # of cancelled, as in Requests
+    pacing: Pacing | None = None  # `None`: the session did not say
 
 
 class Journal(Struct, kw_only=True):
@@ -141,10 +193,13 @@ class Summary(Struct, kw_only=True):
     prompts: str | None
     prompt_rows: int | None
     tls_unchecked: bool = False  # a session ran with --insecure
+    proxies: dict[str, list[int]] = {}  # the proxies requests went through, and in which sessions
     requests: Requests
     attempts: Attempts
     connections: Connections
     tokens: TokenTotals
+    cost: Cost
+    endpoints: list[Endpoint] = []
     chunks: Chunks
     sessions: list[SessionTotals]
     journal: Journal

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from reports.cells import (
     NONE,
+    amount,
     count,
     counts,
     duration,
@@ -20,10 +21,13 @@ from reports.cells import (
 )
 from reports.distribution import PERCENTILES, Distribution
 from reports.notes import wall_s
+from reports.rows import STOP_RULE
 from reports.summary import RATES, TIMES, Summary
 
 Fact = tuple[str, str]
 _PS = [f"p{p}" for p in PERCENTILES]
+_ENDED = {"budget": "--max-cost", "pilot": "pilot over"}
+_BY = {"provider": "the provider", "prices": "--price"}
 
 
 class Table(Struct):
@@ -93,8 +97,11 @@ def outcome(summary: Summary) -> list[Fact]:
     out = [("answered", _with(requests.ok, requests.finish_reasons))]
     part = f"  ({share(requests.errors_share)})" if requests.error else ""
     out.append(("failed", f"{requests.error:,}{part}  {counts(requests.error_kinds)}".rstrip()))
-    if requests.cancelled:
-        out.append(("cancelled", _with(requests.cancelled, requests.cancelled_by)))
+    if requests.cut:
+        out.append(("cut", f"{count(requests.cut)}  cut on purpose by --stop-after-tokens (count as done)"))
+    if requests.cancelled > requests.cut:
+        by = {name: n for name, n in requests.cancelled_by.items() if name != STOP_RULE}
+        out.append(("cancelled", _with(requests.cancelled - requests.cut, by)))
     if requests.unsent:
         out.append(("not sent", count(requests.unsent)))
     if requests.warmup:
@@ -117,7 +124,71 @@ def outcome(summary: Summary) -> list[Fact]:
         of = f"  (of {count(tokens.with_usage)} answers with usage)" if partial else ""
         counted = "  (counted here, not by the server)" if tokens.sources.get("tokenizer") else ""
         out.append(("tokens", " · ".join(known) + of + counted))
+    return out + costs(summary) + _held_back(summary)
+
+
+def _between(cost: float | None, most: float | None) -> str:
+    """A cost as far as it was told, and the most it can be."""
+    if most is None:
+        return "not known" if cost is None else f"at least {amount(cost)}"
+    if cost is None:
+        return f"at most {amount(most)}"
+    return amount(cost) if most == cost else f"{amount(cost)}, at most {amount(most)}"
+
+
+def costs(summary: Summary) -> list[Fact]:
+    """What the answers cost, and apart from them all else; nothing where nobody gave prices or told."""
+    cost = summary.cost
+    if not cost.priced and cost.total is None:
+        return []
+    whose = " and ".join(_BY.get(name, name) for name in sorted(cost.sources))
+    known = "" if cost.answers_known in {0, cost.answers} else f"{count(cost.answers_known)} of "
+    of = f"{known}{several(cost.answers, 'answer')}"
+    by = f", from {whose}" if whose else ""
+    out = [("cost", f"{'not known' if cost.accepted is None else amount(cost.accepted)}  of {of}{by}")]
+    if cost.lost is not None or cost.lost_at_most is not None or cost.lost_unknown:
+        unknown = f" · of {count(cost.lost_unknown)} of them nothing is known" if cost.lost_unknown else ""
+        lost = _between(cost.lost, cost.lost_at_most)
+        out.append(("cost, lost", f"{lost}  of failed, cut and superseded attempts{unknown}"))
+    if len(out) > 1 or cost.at_most != cost.accepted:
+        out.append(("cost, all", _between(cost.total, cost.at_most)))
     return out
+
+
+def _held_back(summary: Summary) -> list[Fact]:
+    """What kept requests from going at once, over all sessions; nothing where nothing did."""
+    paces = [s.pacing for s in summary.sessions if s.pacing is not None]
+    out, cooldowns = [], sum(p.cooldowns for p in paces)
+    if cooldowns:
+        cooled = duration(sum(p.cooldown_s for p in paces))
+        out.append(f"{several(cooldowns, 'cool-down')} after a 429 or 503, {cooled}")
+    if paced := sum(p.paced_s for p in paces):
+        out.append(f"{duration(paced)} by --rpm or --tpm")
+    lowest = [p.lowest_concurrency for p in paces if p.lowest_concurrency is not None]
+    highest = [p.highest_concurrency for p in paces if p.highest_concurrency is not None]
+    if lowest and highest:
+        out.append(f"{min(lowest)} to {max(highest)} at once (--adaptive)")
+    if any(p.budget_lowered for p in paces):
+        out.append("fewer at once for --max-cost")
+    return [("held back", " · ".join(out))] if out else []
+
+
+def endpoints(summary: Summary) -> Table:
+    """A row an endpoint; no rows where there was one."""
+    rows = [
+        [
+            e.base_url,
+            count(e.requests),
+            count(e.ok),
+            count(e.error),
+            count(e.cancelled),
+            count(e.earlier_failed),
+            number(e.ttft_p50_ms),
+        ]
+        for e in summary.endpoints
+    ]
+    header = ["endpoint", "requests", "ok", "failed", "cancelled", "retried", "ttft p50, ms"]
+    return Table(header, rows if len(rows) > 1 else [])
 
 
 def _times_row(name: str, d: Distribution) -> list[str]:
@@ -149,23 +220,24 @@ def with_failures(summary: Summary) -> Table:
 
 def sessions(summary: Summary) -> Table:
     """A row a session; rates are of the whole session."""
+    cut = any(s.cut for s in summary.sessions)
     rows = [
         [
             str(s.number),
             s.started or NONE,
             duration(s.wall_s),
             count(s.ok),
+            *([count(s.cut)] if cut else []),
             count(s.error),
-            count(s.cancelled),
+            count(s.cancelled - s.cut),
             number(s.requests_per_s),
             (">=" if s.with_usage < s.ok and s.output_tokens_per_s else "") + number(s.output_tokens_per_s),
-            s.ended_by or "not written",
+            _ENDED.get(s.ended_by, s.ended_by) if s.ended_by else "not written",
         ]
         for s in summary.sessions
     ]
-    return Table(
-        ["session", "started", "wall", "ok", "failed", "cancelled", "ok/s", "tokens/s", "ended"], rows
-    )
+    named = ["session", "started", "wall", "ok", *(["cut"] if cut else []), "failed", "cancelled"]
+    return Table([*named, "ok/s", "tokens/s", "ended"], rows)
 
 
 def absent(summary: Summary) -> list[str]:
@@ -192,11 +264,13 @@ def side_by_side(summaries: list[Summary]) -> Table:
     def row(label: str, cells: list[str]) -> list[str]:
         return [label, *cells]
 
+    any_cut = any(s.requests.cut for s in summaries)
     rows = [
         row("model", [_cut(model(s), 22) for s in summaries]),
         row("answered", [count(s.requests.ok) for s in summaries]),
         row("failed", [count(s.requests.error) for s in summaries]),
-        row("cancelled", [count(s.requests.cancelled) for s in summaries]),
+        *([row("cut", [count(s.requests.cut) for s in summaries])] if any_cut else []),
+        row("cancelled", [count(s.requests.cancelled - s.requests.cut) for s in summaries]),
         row("errors", [share(s.requests.errors_share) for s in summaries]),
         row("sessions", [count(len(s.sessions)) for s in summaries]),
         row("wall", [duration(wall_s(s)) for s in summaries]),
@@ -204,6 +278,10 @@ def side_by_side(summaries: list[Summary]) -> Table:
         row("completion tokens", [count(s.tokens.completion) for s in summaries]),
         row("tokens/s, session", [_one_rate(s) for s in summaries]),
     ]
+    if any(costs(s) for s in summaries):
+        rows.append(row("cost", [amount(s.cost.accepted) for s in summaries]))
+        rows.append(row("cost, all", [amount(s.cost.total) for s in summaries]))
+        rows.append(row("cost, at most", [amount(s.cost.at_most) for s in summaries]))
     for name in (*TIMES, *RATES):
         metrics = [s.metrics[name] for s in summaries]
         if not any(d.n for d in metrics):

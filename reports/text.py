@@ -11,6 +11,7 @@ from reports.tables import (
     Fact,
     Table,
     absent,
+    endpoints,
     origin,
     outcome,
     rates,
@@ -90,6 +91,8 @@ def _one(summary: Summary) -> list[str]:
             out += [*_grid(table, first=len("ttft_sched")), ""]
         if missing := absent(summary):
             out[-1:] = [f"  no values: {', '.join(missing)}", ""]
+    if (by_endpoint := endpoints(summary)).rows:
+        out += ["Endpoints", *_grid(by_endpoint), ""]
     if summary.sessions:
         out += ["Sessions", *_grid(sessions(summary), text_columns=2), ""]
     return [*out, *_bullets("Notes", notes(summary)), *_where(summary)]

@@ -204,8 +204,19 @@ def _digest(id: str) -> int:  # noqa: A002 (the field's own name)
     return int(id[:16], 16)
 
 
+class Places(msgspec.Struct):
+    """Where lines lie: parallel arrays, in journal order; 10 bytes a line."""
+
+    file: npt.NDArray[np.int16]
+    offset: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """How many lines."""
+        return len(self.offset)
+
+
 class Index(msgspec.Struct):
-    """Where the winning line of every id lies: the last `ok` one, else the last.
+    """Where the winning line of every id lies: the last accepted one (`OK`), else the last.
 
     The arrays are parallel, in journal order; 35 bytes an id.
     """
@@ -219,6 +230,7 @@ class Index(msgspec.Struct):
     digest: npt.NDArray[np.uint64]
     session: npt.NDArray[np.int32]
     state: npt.NDArray[np.uint8]  # OK, FAILED (for good), AGAIN (a resumed run sends it again)
+    superseded: Places  # the other lines of these ids: they count nowhere but in what was paid for
     total_lines: int
     bad_lines: list[tuple[str, int]]  # (file name, offset) of the first hundred lines that do not parse
     bad_count: int
@@ -271,13 +283,13 @@ def build_index(
     table = np.concatenate(chunks)
     total = len(table)
     chunks.clear()
-    # Last of each group after sorting by (digest, ok, session, position): the last ok, else the last.
+    # Last of each group after sorting by (digest, accepted, session, position): the last accepted, else the
+    # last. What a stop rule cut is accepted, too.
     order = np.lexsort((np.arange(total), table["s"], table["k"] == OK, table["d"]))
     digests = table["d"][order]
     last = np.ones(total, dtype=bool)
     last[:-1] = digests[1:] != digests[:-1]
-    keep = np.sort(order[last])
-    table = table[keep]
+    others, table = table[np.sort(order[~last])], table[np.sort(order[last])]
     return Index(
         run=run,
         files=files,
@@ -288,6 +300,7 @@ def build_index(
         digest=table["d"].copy(),
         session=table["s"].copy(),
         state=table["k"].copy(),
+        superseded=Places(file=others["f"].copy(), offset=others["o"].copy()),
         total_lines=total,
         bad_lines=bad,
         bad_count=bad_count,
@@ -314,17 +327,32 @@ def read_blocks(
     """
     import numpy as np
 
+    places: Places | Index = index
+    if order == "input":
+        chosen = np.lexsort((index.sample, index.index))
+        places = Places(index.file[chosen], index.offset[chosen])
+    return _read(index.files, places, row_type, block)
+
+
+def read_superseded(
+    index: Index,
+    row_type: type[T] = Record,  # type: ignore[assignment]
+    *,
+    block: int = 1000,
+) -> Iterator[list[T]]:
+    """The lines that lost to another of their id, as `read_blocks` gives those that won; in journal order."""
+    return _read(index.files, index.superseded, row_type, block)
+
+
+def _read(files: list[Path], places: Places | Index, row_type: type[T], block: int) -> Iterator[list[T]]:
     decode = msgspec.json.Decoder(row_type).decode
-    positions = (
-        np.lexsort((index.sample, index.index)) if order == "input" else np.arange(len(index), dtype=np.int64)
-    )
-    handles = [path.open("rb", buffering=1 << 16) for path in index.files]
+    handles = [path.open("rb", buffering=1 << 16) for path in files]
     try:
-        for start in range(0, len(positions), block):
-            chosen = positions[start : start + block]
+        for start in range(0, len(places), block):
+            stop = start + block
             out: list[T] = []
             for number, offset in zip(
-                index.file[chosen].tolist(), index.offset[chosen].tolist(), strict=True
+                places.file[start:stop].tolist(), places.offset[start:stop].tolist(), strict=True
             ):
                 handle = handles[number]
                 if handle.tell() != offset:

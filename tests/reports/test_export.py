@@ -228,6 +228,86 @@ def test_one_row_an_id(write: Any, record: Any, failed: Any) -> None:
     assert result.bad == 1
 
 
+CUT = {
+    "status": "cancelled",
+    "cancelled_by": "stop_rule",
+    "finish_reason": None,
+    "usage": None,
+    "usage_source": "none",
+    "usage_partial": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
+}
+
+
+def test_an_answer_cut_on_purpose_is_an_answer(write: Any, record: Any, failed: Any) -> None:
+    run = write(
+        [
+            record(0, **CUT, text="so be"),
+            record(1),
+            record(2, status="cancelled", cancelled_by="user"),
+            failed(3),
+        ]
+    )
+    for to in ("jsonl", "csv", "parquet"):
+        result = export_dataset(run, to=to)
+        assert (result.rows, result.skipped) == (2, {"cancelled": 1, "error": 1})
+    first = jsonl(run / "dataset.jsonl")[0]
+    assert (first["status"], first["answer"], first["finish_reason"]) == ("cancelled", "so be", None)
+    assert first["completion_tokens"] == 2
+    assert [row["index"] for row in jsonl(saved(export_dataset(run, status="cancelled")))] == [2]
+    assert export_dataset(run, status="all").rows == 4
+
+    result = export_dataset(run, to="openai-batch")
+    assert (result.rows, result.error_rows) == (2, 2)
+    answer = jsonl(run / "batch_output.jsonl")[0]["response"]
+    assert (answer["status_code"], answer["body"]["usage"]["completion_tokens"]) == (200, 2)
+    choice = answer["body"]["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("so be", "length")
+    failures = jsonl(errors_path(run / "batch_output.jsonl"))
+    assert [line["custom_id"] for line in failures] == ["row-2", "row-3"]
+
+
+@pytest.mark.parametrize(
+    ("then", "text"),
+    [
+        ({"finish_reason": "stop", "text": "new"}, "new"),
+        ({**CUT, "text": "cut"}, "cut"),
+        ({"status": "cancelled", "cancelled_by": "user", "text": "half"}, "old"),
+        ({"status": "error", "text": "half"}, "old"),
+    ],
+)
+def test_after_a_redo_the_last_accepted_answer_is_exported(
+    write: Any, record: Any, then: dict[str, Any], text: str
+) -> None:
+    run = write([record(0, finish_reason="length", text="old"), record(0, session=2, **then)])
+    assert [row["answer"] for row in jsonl(saved(export_dataset(run)))] == [text]
+
+
+def test_failures_alone(write: Any, record: Any, failed: Any) -> None:
+    late = failed(1, text="as far as", usage_partial={"completion_tokens": 3}, row={"mine": 1})
+    run = write([record(0), late, failed(2, ErrorKind.BAD_REQUEST, retryable=False)])
+    result = export_dataset(run, status="error")
+    assert (result.rows, result.skipped) == (2, {"ok": 1})
+    first, second = jsonl(saved(result))
+    assert (first["mine"], first["answer"], first["error_kind"]) == (1, "as far as", "timeout")
+    assert (first["error_message"], first["completion_tokens"]) == ("timeout!", 3)
+    assert second["error_kind"] == "bad_request"
+
+
+def test_costs_are_columns_where_some_are_known(write: Any, record: Any) -> None:
+    known = {"cost": 0.25, "cost_source": "provider"}
+    run = write([record(0, **known, row={"cost": "mine"}), record(1)])
+    first, second = jsonl(saved(export_dataset(run)))
+    assert (first["cost"], first["streamgauge_cost"], first["cost_source"]) == ("mine", 0.25, "provider")
+    assert (second["streamgauge_cost"], second["cost_source"]) == (None, "none")
+    frame = pd.read_parquet(saved(export_dataset(run, to="parquet")))
+    assert str(frame["streamgauge_cost"].dtype) == "float64"
+    assert frame["streamgauge_cost"].tolist()[0] == 0.25
+    table = io.StringIO(saved(export_dataset(run, to="csv")).read_text())
+    assert [row["streamgauge_cost"] for row in csv.DictReader(table)] == ["0.25", ""]
+    silent = jsonl(saved(export_dataset(write([record(0)], name="silent"))))[0]
+    assert not {"cost", "cost_source"} & set(silent)
+
+
 def test_openai_batch(write: Any, record: Any, failed: Any) -> None:
     run = write(
         [
@@ -286,6 +366,9 @@ def test_a_batch_answer_is_what_the_sdk_parses(write: Any, record: Any) -> None:
     (line,) = jsonl(saved(export_dataset(run, to="openai-batch")))
     completion = ChatCompletion.model_validate(line["response"]["body"])
     assert completion.choices[0].message.content == "so be it"
+    cut = write([record(response={"id": "x", "model": "m", "created": 1}, **CUT)], name="cut")
+    (line,) = jsonl(saved(export_dataset(cut, to="openai-batch")))
+    assert ChatCompletion.model_validate(line["response"]["body"]).choices[0].finish_reason == "length"
 
 
 def test_an_older_error_file_does_not_stay_beside_new_answers(write: Any, record: Any, failed: Any) -> None:

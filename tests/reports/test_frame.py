@@ -10,7 +10,7 @@ import pytest
 
 from reports.frame import frame, gaps_us, load
 from reports.rows import Row, block_rows
-from runner.record import ErrorKind, Record, tokens
+from runner.record import Connection, ErrorKind, Record, tokens
 from runner.store import StoreError, build_index
 
 MS = 1_000_000
@@ -30,8 +30,19 @@ def test_load(write: Any, record: Any, failed: Any) -> None:
     assert frame["custom_id"].tolist()[2] == "c"
     assert frame["prompt_tokens"].tolist() == [pd.NA, 7, 7]
     assert frame["chunks"].tolist() == [3, 3, 3]
+    assert frame["cost"].isna().all()
+    assert frame["cost_source"].tolist() == ["none"] * 3
     assert frame.loc[1, "tpot_ms"] == 10.0
     assert math.isnan(frame.loc[0, "tpot_ms"])  # type: ignore[arg-type]
+
+
+def test_costs_and_endpoints(record: Any) -> None:
+    priced = record(0, cost=0.5, cost_source="prices", connection=Connection(base_url="http://a/v1"))
+    table = frame(rows(priced, record(1)))
+    assert table["cost"].tolist()[0] == 0.5
+    assert math.isnan(table["cost"].tolist()[1])
+    assert table["cost_source"].tolist() == ["prices", "none"]
+    assert table["base_url"].isna().tolist() == [False, True]
 
 
 def test_long_sessions_keep_every_nanosecond(record: Any) -> None:

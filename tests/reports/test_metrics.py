@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from reports.metrics import STALE, summarize
+from reports.metrics import summarize
+from reports.paid import STALE
 from reports.summary import RATES, TIMES, Summary
 from runner.record import Connection, ErrorKind
 from runner.store import CURRENT

@@ -20,6 +20,7 @@ from runner.store import (
     lines,
     load_manifest,
     read_blocks,
+    read_superseded,
     resolve_run,
 )
 
@@ -103,6 +104,61 @@ def test_the_last_ok_counts_else_the_last(tmp_path: Path) -> None:
         3: ("ok", 2),
     }
     assert states(tmp_path) == {1: OK, 2: FAILED, 3: OK}
+
+
+def test_what_a_stop_rule_cut_is_accepted_as_a_good_answer_is(tmp_path: Path) -> None:
+    cut = {"cancelled_by": "stop_rule"}
+    write(
+        tmp_path / "records.jsonl",
+        # Sent again with --redo: the answer that was there stays unless a newer one is accepted.
+        line(1, session=1),
+        line(1, "error", session=2, **error()),
+        line(2, session=1),
+        line(2, session=2),
+        line(3, session=1),
+        line(3, "cancelled", session=2, **cut),
+        line(4, "cancelled", session=1, **cut),
+        line(4, "error", session=2, **error(retryable=False)),
+        line(5, "cancelled", session=1, **cut),
+        line(5, session=2),
+        line(6, session=1),
+        line(6, "cancelled", session=2, cancelled_by="user"),
+    )
+    assert {item.index: item.session for item in winners(tmp_path)} == {1: 1, 2: 2, 3: 2, 4: 1, 5: 2, 6: 1}
+    assert set(states(tmp_path).values()) == {OK}
+
+
+def test_superseded_lines_are_kept_apart(tmp_path: Path) -> None:
+    write(
+        tmp_path / "records.jsonl",
+        line(1, session=1),
+        line(2, "error", session=1, **error()),
+        b"rubbish",
+        line(3),
+        line(1, "error", session=2, **error()),
+        line(2, session=2),
+    )
+    write(tmp_path / "records-1.jsonl", line(2, session=3), line(1, session=2))
+    index = build_index(tmp_path)
+    assert (len(index), len(index.superseded), index.total_lines) == (3, 4, 7)
+    for block in (1, 2, 1000):
+        found = [item for part in read_superseded(index, Lean, block=block) for item in part]
+        assert [(item.index, item.session, item.status) for item in found] == [
+            (1, 1, "ok"),
+            (2, 1, "error"),
+            (1, 2, "error"),
+            (2, 2, "ok"),
+        ]
+    assert [len(part) for part in read_superseded(index, Lean, block=3)] == [3, 1]
+    assert sorted((item.index, item.session) for item in winners(tmp_path)) == [(1, 2), (2, 3), (3, 1)]
+
+
+def test_superseded_lines_cost_a_few_bytes_each(tmp_path: Path) -> None:
+    write(tmp_path / "records.jsonl", *(line(n % 10) for n in range(20_000)))
+    index = build_index(tmp_path)
+    assert (len(index), len(index.superseded)) == (10, 19_990)
+    assert index.superseded.file.nbytes + index.superseded.offset.nbytes == 10 * 19_990
+    assert sum(len(part) for part in read_superseded(index, Lean)) == 19_990
 
 
 def test_orders(tmp_path: Path) -> None:
@@ -201,7 +257,7 @@ def test_up_to_what_is_known_to_be_on_disk(tmp_path: Path) -> None:
 def test_no_journal(tmp_path: Path) -> None:
     index = build_index(tmp_path)
     assert (len(index), index.files, index.total_lines) == (0, [], 0)
-    assert list(read_blocks(index, Lean)) == []
+    assert list(read_blocks(index, Lean)) == list(read_superseded(index, Lean)) == []
 
 
 def test_more_lines_than_a_chunk(tmp_path: Path) -> None:
