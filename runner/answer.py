@@ -11,46 +11,20 @@ from typing import Any
 
 import msgspec
 
-from runner.chunks import Chunk, decode_chunk, is_json, joined, loads, usage_in
+from runner.choice import ChoiceState
+from runner.chunks import Chunk, decode_chunk, is_json, is_told, joined, loads, usage_in
 from runner.errors import EXCERPT_LIMIT, error_object, kind_of_payload, message_of
 from runner.record import ErrorKind
 from runner.sse import BARE, Event
-from runner.tools import Call, add_calls
 
 # Said in place of a finish reason by servers that gave up on the answer.
 ABORTS = frozenset({"error", "abort", "insufficient_system_resource"})
 _NO_REASON = frozenset({None, "", "null"})
-_DELTA_KEYS = frozenset(
-    {"role", "content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call"}
-)
-_CHOICE_KEYS = frozenset({"index", "delta", "message", "finish_reason", "text"})
+_DONE = frozenset({b"[DONE]", b'"[DONE]"'})
+_PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
+_CHOICE_KEYS = frozenset({"index", "delta", "message", "finish_reason", "text", "usage", "error"})
 _META_KEYS = ("id", "model", "created", "provider", "system_fingerprint", "service_tier")
 _PLUMBING = frozenset({"object", "choices", "usage", "error", "obfuscation", *_META_KEYS})
-
-
-class _ChoiceState:
-    """One choice as far as it has come."""
-
-    __slots__ = ("calls", "extra", "finish_reason", "index", "reasoning", "refusal", "text")
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.text: list[str] = []
-        self.reasoning: list[str] = []
-        self.refusal: list[str] = []
-        self.calls: list[Call] = []
-        self.finish_reason: str | None = None
-        self.extra: dict[str, list[Any]] = {}
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "index": self.index,
-            "finish_reason": self.finish_reason,
-            "text": "".join(self.text),
-            "reasoning": "".join(self.reasoning) or None,
-            "refusal": "".join(self.refusal) or None,
-            "tool_calls": [call.as_dict() for call in self.calls] or None,
-        }
 
 
 class Answer:
@@ -70,7 +44,7 @@ class Answer:
     """
 
     def __init__(self, *, quick: bool = True) -> None:
-        self.choices: dict[int, _ChoiceState] = {}
+        self.choices: dict[int, ChoiceState] = {}
         self.first_token_at: int | None = None
         self.first_content_at: int | None = None
         self.last_token_at: int | None = None
@@ -84,7 +58,7 @@ class Answer:
         self.error: tuple[ErrorKind, str, str | None] | None = None
         self._quick = quick
         self.plain: str | None = None
-        self._zero: _ChoiceState | None = None
+        self._zero: ChoiceState | None = None
         self.chunk_id: Any = self  # nothing a chunk can hold
 
     # -- events in
@@ -113,10 +87,15 @@ class Answer:
         self.token_at.append(at)
 
     def tail(self, event: Event) -> None:
-        """Take the event that the end of the body cut short of its blank line: only if it is whole."""
-        data = event[0].strip()
-        if data == b"[DONE]" or is_json(data):
+        """Take an event that the end of the body cut short of its blank line: only what is whole of it."""
+        data, kind, at = event
+        if _is_whole(data):
             self.feed(event)
+            return
+        for line in data.split(b"\n"):
+            if not _is_whole(line):
+                return
+            self.feed((line, kind, at))
 
     def whole(self, payload: dict[str, Any], at: int) -> None:
         """Take a completion that came as one JSON document instead of a stream. It has no token times."""
@@ -139,9 +118,10 @@ class Answer:
         Args:
             broken: the transport failed, rather than ended.
         """
+        reasons = [choice.finish_reason for choice in self.choices.values()]
+        aborted = next((reason for reason in reasons if _is_abort(reason)), None)
         if self.error is not None:
             return self.error
-        aborted = next((c.finish_reason for c in self.choices.values() if c.finish_reason in ABORTS), None)
         if aborted is not None:
             return ErrorKind.SERVER_ERROR, f"the server ended the answer with finish_reason {aborted!r}", None
         if self.finished or (self.done_at is not None and self.token_at):
@@ -153,7 +133,7 @@ class Answer:
 
     def main_choice(self) -> dict[str, Any]:
         """Choice 0 (or the lowest there is), with the record's field names."""
-        state = self.choices[min(self.choices)] if self.choices else _ChoiceState(0)
+        state = self.choices[min(self.choices)] if self.choices else ChoiceState(0)
         return state.as_dict()
 
     def all_choices(self) -> list[dict[str, Any]] | None:
@@ -192,6 +172,8 @@ class Answer:
     def _chunk(self, chunk: Chunk, at: int) -> None:  # noqa: C901, PLR0912 - run for every token
         token = ended = other = False
         usage = chunk.usage
+        if usage is not None and usage.get("completion_tokens") is None and not is_told(usage):
+            usage = None
         content = None
         for choice in chunk.choices:
             state = self._zero if choice.index == 0 and self._zero is not None else self._choice(choice.index)
@@ -211,11 +193,11 @@ class Answer:
                     token = other = True
                 if delta.tool_calls:
                     other = True
-                    token |= add_calls(state.calls, delta.tool_calls)
+                    token |= state.calls.add(delta.tool_calls)
             if choice.finish_reason is not None and choice.finish_reason not in _NO_REASON:
                 state.finish_reason = choice.finish_reason
                 ended = True
-        if usage:
+        if usage is not None:
             self.usage = usage
         if token:
             self._token(at, usage)
@@ -223,7 +205,7 @@ class Answer:
             self.closing_at = at
         elif content and not other and usage is None and len(self.choices) == len(chunk.choices) == 1:
             self.plain = content if self._zero is not None else None
-        if ended or usage or chunk.id != self.chunk_id:
+        if ended or usage is not None or chunk.id != self.chunk_id:
             self.chunk_id = chunk.id
             self._meta({key: getattr(chunk, key) for key in _META_KEYS})
 
@@ -237,10 +219,10 @@ class Answer:
             if type(told) is int:
                 self.token_counts.append(told)
 
-    def _choice(self, index: int) -> _ChoiceState:
+    def _choice(self, index: int) -> ChoiceState:
         state = self.choices.get(index)
         if state is None:
-            state = self.choices[index] = _ChoiceState(index)
+            state = self.choices[index] = ChoiceState(index)
             if index == 0:
                 self._zero = state
         return state
@@ -249,11 +231,15 @@ class Answer:
 
     def _general(self, data: bytes, kind: str, at: int) -> None:
         text = data.strip()
+        if kind:
+            kind = kind.strip().lower()
+            if kind in _PINGS:
+                return
         if not text:
             if kind == "error":
                 self._fail(ErrorKind.STREAM_ERROR, "the server sent an error event without a word", None, at)
             return
-        if text == b"[DONE]":
+        if text in _DONE:
             self.done_at = at
             return
         try:
@@ -261,31 +247,39 @@ class Answer:
         except (ValueError, RecursionError):
             self._not_json(text, kind, at)
             return
-        if kind == "error" or (kind == BARE and error_object(payload) is None):
-            if kind == "error":
-                self._error(error_object(payload) or payload, text, at)
-            return
-        if not isinstance(payload, dict):
-            # A comment sent as data, a number, null: nothing of an answer, and no error either.
-            return
         error = error_object(payload)
-        if error is not None:
-            self._error(error, text, at)
-            return
-        self._object(payload, at)
+        if error is not None or kind == "error":
+            self._error(payload, error or payload, text, at)
+        elif isinstance(payload, dict) and kind != BARE:
+            self._object(payload, at)
+        # All else is a comment sent as data, a number, null: nothing of an answer, and no error either.
 
     def _not_json(self, text: bytes, kind: str, at: int) -> None:
         shown = text[:EXCERPT_LIMIT].decode("utf-8", "replace")
-        if kind == "error":
+        lines = text.split(b"\n")
+        if len(lines) > 1 and all(map(_is_whole, lines)):
+            for line in lines:  # the blank lines between these events were forgotten
+                self.feed((line, kind, at))
+            self.plain = None  # a read like this one may hold any number of them
+        elif kind == "error":
             self._fail(ErrorKind.STREAM_ERROR, shown, shown, at)
-        elif text.startswith(b":"):
+        elif text.startswith(b":") or kind == BARE:
             return  # a comment, emitted as data
-        elif kind in {"", "message"}:
+        elif kind in {"", "message"} or text.startswith(b"{"):
             self._fail(ErrorKind.BAD_JSON, "an event of the stream is not JSON", shown, at)
 
-    def _error(self, error: object, text: bytes, at: int) -> None:
+    def _error(self, payload: object, error: object, text: bytes, at: int) -> None:
+        kind = kind_of_payload(error)
+        if isinstance(payload, dict) and isinstance(payload.get("choices"), list):
+            choices = [choice for choice in payload["choices"] if isinstance(choice, dict)]
+            if kind is ErrorKind.STREAM_ERROR and any(_is_abort(c.get("finish_reason")) for c in choices):
+                kind = ErrorKind.SERVER_ERROR
+            # What came along with it is kept, but no answer ends well here.
+            self._object({**payload, "choices": [{**c, "finish_reason": None} for c in choices]}, at)
+        elif isinstance(payload, dict):
+            self.usage = usage_in(payload) or self.usage
         shown = text[:EXCERPT_LIMIT].decode("utf-8", "replace")
-        self._fail(kind_of_payload(error), message_of(error), shown, at)
+        self._fail(kind, message_of(error), shown, at)
 
     def _fail(self, kind: ErrorKind, message: str, excerpt: str | None, at: int) -> None:
         self.error = (kind, message, excerpt)
@@ -299,11 +293,11 @@ class Answer:
             if isinstance(choice, dict):
                 token |= self._general_choice(choice, at)
         usage = usage_in(payload)
-        if usage:
+        if usage is not None:
             self.usage = usage
         if token:
             self._token(at, usage)
-        if usage or self.closing_at != closing or payload.get("id") != self.chunk_id:
+        if usage is not None or self.closing_at != closing or payload.get("id") != self.chunk_id:
             self.chunk_id = payload.get("id")
             self._meta(payload)
         if choices is not None:
@@ -312,14 +306,17 @@ class Answer:
     def _general_choice(self, choice: dict[str, Any], at: int) -> bool:
         index = choice.get("index")
         state = self._choice(index if isinstance(index, int) and not isinstance(index, bool) else 0)
-        delta = choice.get("delta")
-        if delta is None:
-            delta = choice.get("message")
+        said = len(state.text)
+        delta, message = choice.get("delta"), choice.get("message")
         token = False
         if isinstance(delta, dict):
-            token = self._general_delta(state, delta, at)
+            token = state.add_delta(delta)
+        elif delta is None and isinstance(message, dict):
+            token = state.add_message(message)
         elif isinstance(choice.get("text"), str):
-            token = self._content(state, choice["text"], at)
+            token = state.add_content(choice["text"])
+        if len(state.text) > said and self.first_content_at is None:
+            self.first_content_at = at
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason not in _NO_REASON:
             state.finish_reason = reason
@@ -329,56 +326,16 @@ class Answer:
                 state.extra.setdefault(key, []).append(value)
         return token
 
-    def _general_delta(self, state: _ChoiceState, delta: dict[str, Any], at: int) -> bool:
-        token = self._content(state, delta.get("content"), at)
-        for key in ("reasoning_content", "reasoning"):
-            value = delta.get(key)
-            if isinstance(value, str) and value:
-                state.reasoning.append(value)
-                token = True
-                break
-        refusal = delta.get("refusal")
-        if isinstance(refusal, str) and refusal:
-            state.refusal.append(refusal)
-            token = True
-        calls = delta.get("tool_calls")
-        if isinstance(calls, list) and calls:
-            token |= add_calls(state.calls, calls)
-        elif isinstance(delta.get("function_call"), dict):
-            token |= add_calls(state.calls, [{"index": 0, "function": delta["function_call"]}])
-        for key, value in delta.items():
-            if key not in _DELTA_KEYS and value is not None:
-                state.extra.setdefault(key, []).append(value)
-        return token
-
-    def _content(self, state: _ChoiceState, content: object, at: int) -> bool:
-        token = False
-        if isinstance(content, str):
-            if content:
-                state.text.append(content)
-                token = True
-                if self.first_content_at is None:
-                    self.first_content_at = at
-        elif isinstance(content, list):
-            for part in content:
-                if isinstance(part, str):
-                    token |= self._content(state, part, at)
-                elif isinstance(part, dict):
-                    token |= self._part(state, part, at)
-        return token
-
-    def _part(self, state: _ChoiceState, part: dict[str, Any], at: int) -> bool:
-        if part.get("type") in {"thinking", "reasoning"}:
-            thought = part.get("thinking") or part.get("reasoning") or part.get("text")
-            pieces = thought if isinstance(thought, list) else [thought]
-            texts = [p.get("text") if isinstance(p, dict) else p for p in pieces]
-            found = [t for t in texts if isinstance(t, str) and t]
-            state.reasoning.extend(found)
-            return bool(found)
-        return self._content(state, part.get("text"), at)
-
     def _meta(self, source: dict[str, Any]) -> None:
         for key in _META_KEYS:
             value = source.get(key)
             if value:  # Azure's first chunk has "" and 0 in their places
                 self.response[key] = value
+
+
+def _is_abort(reason: object) -> bool:
+    return isinstance(reason, str) and reason.lower() in ABORTS
+
+
+def _is_whole(data: bytes) -> bool:
+    return data.strip() in _DONE or is_json(data)

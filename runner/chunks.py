@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -37,17 +37,17 @@ class Chunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A chunk as nearly every server sends it; any other key sends it the general way."""
 
     choices: list[Choice]
-    id: Any = None
-    object: Any = None
-    created: Any = None
-    model: Any = None
-    provider: Any = None
-    system_fingerprint: Any = None
-    service_tier: Any = None
+    id: str | int | None = None
+    object: str | None = None
+    created: int | float | None = None
+    model: str | None = None
+    provider: str | None = None
+    system_fingerprint: str | None = None
+    service_tier: str | None = None
     usage: dict[str, Any] | None = None
     error: None = None
     prompt_token_ids: None = None
-    obfuscation: Any = None
+    obfuscation: str | None = None
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
@@ -56,16 +56,26 @@ _DEEPEST_KEPT = 200
 _decode_any = msgspec.json.Decoder().decode
 
 
+def is_told(usage: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a usage object says anything: an empty one, or one of nulls, is none yet."""
+    if not isinstance(usage, dict):
+        return False
+    return usage.get("completion_tokens") is not None or any(v is not None for v in usage.values())
+
+
 def usage_in(payload: dict[str, Any]) -> dict[str, Any] | None:
     """The usage object of a chunk, wherever the vendor put it."""
     usage = payload.get("usage")
-    if isinstance(usage, dict) and usage:
+    if is_told(usage):
         return usage
-    for key, value in payload.items():
-        # Vendors nest it under a key of their own (`x_groq`).
-        if key.startswith("x_") and isinstance(value, dict) and isinstance(value.get("usage"), dict):
-            nested: dict[str, Any] = value["usage"]
-            return nested
+    # Nested under a key of the vendor's own (`x_groq`), or in a choice (Moonshot).
+    for value in payload.values():
+        if type(value) is dict and is_told(usage := value.get("usage")):
+            return usage
+    choices = payload.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and is_told(usage := choice.get("usage")):
+            return usage
     return None
 
 
@@ -90,7 +100,12 @@ def loads(data: bytes) -> Any:
     try:
         return _decode_any(data)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return json.loads(data.decode("utf-8-sig", "replace"))
+        return json.loads(data.decode("utf-8-sig", "replace"), parse_int=_int)
+
+
+def _int(digits: str) -> int | float:
+    # Python refuses to read more than 4300 digits, and no text is to be lost for a number.
+    return int(digits) if len(digits) < 1000 else float(digits)
 
 
 def is_json(data: bytes) -> bool:
@@ -100,6 +115,20 @@ def is_json(data: bytes) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def ends_early(data: bytes) -> bool:
+    """Whether the bytes are the beginning of a JSON value, and it is the end of it that is missing."""
+    text = data.decode("utf-8", "replace").rstrip()
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as exc:
+        if exc.msg == "Extra data":
+            return False
+        return exc.msg.startswith("Unterminated") or exc.pos >= len(text) - len("\\u00")
+    except (ValueError, RecursionError):
+        pass
+    return False
 
 
 def clean(value: Any, depth: int = 0) -> Any:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import ssl
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import msgspec
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from runner.answer import Answer
-from runner.chunks import clean, loads
+from runner.chunks import clean, ends_early, loads
 from runner.errors import (
     EXCERPT_LIMIT,
     error_object,
@@ -24,10 +23,11 @@ from runner.errors import (
 )
 from runner.record import CancelledBy, Error, ErrorKind, Status, Timer
 from runner.retry import is_retryable
-from runner.sse import Parser
+from runner.sse import Parser, TooLarge
 from runner.stream import Stream, truncated_kind
 from runner.target import PATHS, Redactor, Target, redacted_url
 from runner.timeouts import Timeouts
+from runner.unpack import Corrupt, CutShort, can_undo, encodings
 
 # Kept of every response; `--keep-header` adds to them.
 KEPT_HEADERS = (
@@ -125,7 +125,7 @@ class Client:
             # Nothing was sent yet when a connection did not come: that is no answer timed out.
             kind = ErrorKind.CONNECT if stream.timer == "connect" else ErrorKind.TIMEOUT
             return self._failed(stream, kind, self._timed_out(stream.timer), timer=stream.timer)
-        if raised is not None:
+        if raised is not None and stream.headers_at is None:
             return self._failed(stream, *self._raised(stream, raised))
         if stream.mode == "refusal":
             return self._refusal(stream)
@@ -137,24 +137,17 @@ class Client:
         if verdict is None:
             return Outcome("ok")
         kind, message, excerpt = verdict
+        if _packed(stream) and not stream.answer.choices and stream.answer.error is None:
+            return self._not_undone(stream)
         if stream.broken is not None and kind in {ErrorKind.TRUNCATED, ErrorKind.EMPTY_STREAM}:
             kind, message = self._broken(stream.broken)
         return self._failed(stream, kind, message, excerpt=excerpt)
 
     def _refusal(self, stream: Stream) -> Outcome:
         status = stream.status or 0
-        body = b"".join(stream.document)
+        body = b"" if _packed(stream) else b"".join(stream.document)
         excerpt = body[:EXCERPT_LIMIT].decode("utf-8", "replace")
-        error: object = None
-        try:
-            payload = loads(body)
-            if isinstance(payload, list) and payload:
-                payload = payload[0]
-            error = error_object(payload)
-            if error is None and isinstance(payload, dict):
-                error = payload
-        except (ValueError, RecursionError):
-            pass
+        error = _error_in(body)
         kind = kind_of_payload(error, status)
         message = f"HTTP {status}: {message_of(error or excerpt)}"
         if kind is ErrorKind.REDIRECT:
@@ -167,21 +160,10 @@ class Client:
     def _document(self, stream: Stream) -> Outcome:
         body = b"".join(stream.document)
         excerpt = body[:EXCERPT_LIMIT].decode("utf-8", "replace")
-        if stream.broken is not None:
-            return self._failed(stream, *self._broken(stream.broken), excerpt=excerpt)
         try:
             payload = loads(body)
         except (ValueError, RecursionError):
-            stray = _stray_error(body)
-            if stray is not None:
-                return self._failed(stream, stray[0], stray[1], excerpt=excerpt)
-            content_type = stream.headers.get("content-type", "no content type")
-            return self._failed(
-                stream,
-                ErrorKind.BAD_CONTENT_TYPE,
-                f"the answer is neither a stream nor a completion ({content_type}): is this the API's URL?",
-                excerpt=excerpt,
-            )
+            return self._no_document(stream, body, excerpt)
         error = error_object(payload)
         if error is not None:
             return self._failed(stream, kind_of_payload(error), message_of(error), excerpt=excerpt)
@@ -194,6 +176,27 @@ class Client:
             return Outcome("ok")
         return self._failed(stream, verdict[0], verdict[1], excerpt=excerpt)
 
+    def _no_document(self, stream: Stream, body: bytes, excerpt: str) -> Outcome:
+        """What a body is that is neither a stream nor JSON."""
+        stray = _stray_error(body)
+        if stray is not None:
+            return self._failed(stream, stray[0], stray[1], excerpt=excerpt)
+        if _packed(stream):
+            return self._not_undone(stream)
+        is_page = body.startswith(b"<")
+        if stream.broken is not None and not is_page:
+            return self._failed(stream, *self._broken(stream.broken), excerpt=excerpt)
+        if body[:1] in {b"{", b"["} and _is_close_delimited(stream) and ends_early(body):
+            text = "the connection closed before the answer ended"
+            return self._failed(stream, ErrorKind.TRUNCATED, text, excerpt=excerpt)
+        content_type = stream.headers.get("content-type", "no content type")
+        text = f"the answer is neither a stream nor a completion ({content_type}): is this the API's URL?"
+        return self._failed(stream, ErrorKind.BAD_CONTENT_TYPE, text, excerpt=excerpt)
+
+    def _not_undone(self, stream: Stream) -> Outcome:
+        text = f"this client does not know the response's encoding ({', '.join(_packed(stream))})"
+        return self._failed(stream, ErrorKind.BAD_ENCODING, text, retryable=False)
+
     def _failed(
         self,
         stream: Stream,
@@ -202,6 +205,7 @@ class Client:
         *,
         timer: Timer | None = None,
         excerpt: str | None = None,
+        retryable: bool = True,
     ) -> Outcome:
         if kind is ErrorKind.TIMEOUT and timer is None:
             timer = "server"
@@ -209,7 +213,7 @@ class Client:
             kind=kind,
             message=clean(self._redact(message)),
             http_status=stream.status,
-            retryable=is_retryable(kind),
+            retryable=retryable and is_retryable(kind),
             request_id=self._redact(request_id_of(stream.headers)),
             timer=timer,
             excerpt=clean(self._redact(excerpt)),
@@ -229,8 +233,12 @@ class Client:
     # -- foreign exceptions
 
     def _broken(self, exc: BaseException) -> tuple[ErrorKind, str]:
-        if _caused_by_encoding(exc):
+        if isinstance(exc, Corrupt):
             return ErrorKind.BAD_ENCODING, "the response's content encoding cannot be undone"
+        if isinstance(exc, CutShort):
+            return ErrorKind.TRUNCATED, "the body ended before its content encoding did"
+        if isinstance(exc, TooLarge):
+            return ErrorKind.TOO_LARGE, "the answer is larger than this client takes"
         if isinstance(exc, HttpProcessingError):
             return ErrorKind.TRUNCATED, f"the response broke HTTP's rules half-way ({type(exc).__name__})"
         return ErrorKind.TRUNCATED, f"the connection broke before the answer ended ({_reason(exc)})"
@@ -265,20 +273,45 @@ class Client:
 def _stray_error(body: bytes) -> tuple[ErrorKind, str] | None:
     """The error of a stream that begins with it as a bare line of JSON, and so did not look like a stream."""
     parser, answer = Parser(), Answer()
-    for event in [*parser.feed(body, 0, 0), parser.finish(0)]:
-        if event is not None:
-            answer.feed(event)
+    for event in [*parser.feed(body, 0, 0), *parser.finish(0)]:
+        answer.feed(event)
     return None if answer.error is None else answer.error[:2]
 
 
-def _caused_by_encoding(exc: BaseException) -> bool:
-    seen: BaseException | None = exc
-    while seen is not None:
-        # By class, not by name: a broken chunked body is a TransferEncodingError.
-        if isinstance(seen, ContentEncodingError | zlib.error):
-            return True
-        seen = seen.__cause__
-    return False
+def _error_in(body: bytes) -> object | None:
+    """What the body of a refusal says, be it JSON or an event stream; `None` where it is neither."""
+    try:
+        payload = loads(body)
+    except (ValueError, RecursionError):
+        return _error_in_events(body)
+    if isinstance(payload, list) and payload:
+        payload = payload[0]
+    return error_object(payload) or (payload if isinstance(payload, dict) else None)
+
+
+def _error_in_events(body: bytes) -> object | None:
+    parser = Parser()
+    for data, _, _ in [*parser.feed(body, 0, 0), *parser.finish(0)]:
+        try:
+            error = error_object(loads(data))
+        except (ValueError, RecursionError):
+            continue
+        if error is not None:
+            return error
+    return None
+
+
+def _packed(stream: Stream) -> list[str]:
+    """The encodings of the body that cannot be undone, whatever it holds."""
+    codings = encodings(stream.headers.get("transfer-encoding", ""))
+    if codings:
+        return codings
+    names = encodings(stream.headers.get("content-encoding", ""))
+    return [] if can_undo(names) else names
+
+
+def _is_close_delimited(stream: Stream) -> bool:
+    return "content-length" not in stream.headers and "transfer-encoding" not in stream.headers
 
 
 def _reason(exc: BaseException) -> str:

@@ -5,6 +5,7 @@ Exceptions of other libraries are mapped in `runner/client.py`; this is for what
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from runner.record import ErrorKind
@@ -23,40 +24,68 @@ _BY_STATUS = {
     529: ErrorKind.OVERLOADED,
 }
 
-# Words servers use as an error's `type` or `code`. Messages are never searched: they are prose.
-_BY_WORD = {
-    "insufficient_quota": ErrorKind.QUOTA,
-    "billing_hard_limit_reached": ErrorKind.QUOTA,
-    "rate_limit_exceeded": ErrorKind.RATE_LIMIT,
-    "rate_limit_error": ErrorKind.RATE_LIMIT,
-    "rate_limit_reached": ErrorKind.RATE_LIMIT,
-    "too_many_requests": ErrorKind.RATE_LIMIT,
-    "tokens": ErrorKind.RATE_LIMIT,  # OpenAI's `type` when tokens a minute ran out
-    "requests": ErrorKind.RATE_LIMIT,
-    "overloaded_error": ErrorKind.OVERLOADED,
-    "overloaded": ErrorKind.OVERLOADED,
-    "engine_overloaded": ErrorKind.OVERLOADED,
-    "service_unavailable": ErrorKind.OVERLOADED,
-    "unavailable_error": ErrorKind.OVERLOADED,
-    "server_error": ErrorKind.SERVER_ERROR,
-    "internal_server_error": ErrorKind.SERVER_ERROR,
-    "internalservererror": ErrorKind.SERVER_ERROR,
-    "internal_error": ErrorKind.SERVER_ERROR,
-    "api_error": ErrorKind.SERVER_ERROR,
-    "authentication_error": ErrorKind.AUTH,
-    "invalid_api_key": ErrorKind.AUTH,
-    "permission_error": ErrorKind.AUTH,
-    "permission_denied": ErrorKind.AUTH,
-    "invalid_request_error": ErrorKind.BAD_REQUEST,
-    "badrequesterror": ErrorKind.BAD_REQUEST,
-    "exceed_context_size_error": ErrorKind.BAD_REQUEST,
-    "context_length_exceeded": ErrorKind.BAD_REQUEST,
-    "model_not_found": ErrorKind.BAD_REQUEST,
-    "not_found_error": ErrorKind.BAD_REQUEST,
-    "content_filter": ErrorKind.BAD_REQUEST,
-    "timeout": ErrorKind.TIMEOUT,
-    "timeout_error": ErrorKind.TIMEOUT,
+# Words servers use as an error's `type` or `code`, without case, punctuation and the "error" or "exception"
+# at their end. Messages are never searched: they are prose.
+_WORDS = {
+    ErrorKind.QUOTA: """
+        insufficientquota billinghardlimitreached billing exceededcurrentquota insufficientbalance
+        insufficientcredits paymentrequired arrearage""",
+    ErrorKind.RATE_LIMIT: """
+        ratelimitexceeded ratelimit ratelimitreached ratelimited toomanyrequests resourceexhausted throttling
+        throttled throttlingratequota throttlingallocationquota throttlingburstrate limitrequests
+        limitburstrate tokens requests""",
+    ErrorKind.OVERLOADED: """
+        overloaded engineoverloaded modeloverloaded serveroverloaded serviceunavailable unavailable
+        overcapacity modelnotready""",
+    ErrorKind.SERVER_ERROR: """
+        server internalserver internal api modelstream model generation incompletegeneration badgateway
+        apiconnection upstream enginedead aborted""",
+    ErrorKind.AUTH: """
+        authentication invalidauthentication invalidapikey permission permissiondenied accessdenied
+        unauthorized unauthenticated forbidden""",
+    ErrorKind.BAD_REQUEST: """
+        invalidrequest badrequest exceedcontextsize contextlengthexceeded contextwindowexceeded modelnotfound
+        notfound contentfilter contentpolicyviolation datainspectionfailed unprocessableentity validation
+        invalidargument failedprecondition outofrange requesttoolarge invalidparameter invalidmodel
+        unsupportedparameter unsupportedvalue jsonvalidatefailed toolusefailed""",
+    ErrorKind.TIMEOUT: "timeout requesttimeout apitimeout modeltimeout deadlineexceeded gatewaytimeout",
 }
+_BY_WORD = {word: kind for kind, words in _WORDS.items() for word in words.split()}
+
+# MiniMax's own numbers, in `base_resp`, and the statuses they stand for.
+_BASE_RESP = {
+    1000: 500,
+    1001: 408,
+    1002: 429,
+    1004: 401,
+    1008: 402,
+    1013: 500,
+    1024: 500,
+    1026: 400,
+    1027: 400,
+    1033: 500,
+    1039: 429,
+    1041: 429,
+    1042: 400,
+    2013: 400,
+    2045: 429,
+    2049: 401,
+    2056: 429,
+}
+
+_MARKS = re.compile(r"[^a-z0-9]")
+_CODES = (
+    "code",
+    "status",
+    "status_code",
+    "statusCode",
+    "http_status_code",
+    "error_code",
+    "type",
+    "error_type",
+    "__type",
+)
+_TEXTS = ("message", "detail", "error_message", "error_msg", "status_msg", "msg", "Message")
 
 
 def kind_of_status(status: int) -> ErrorKind:
@@ -97,10 +126,16 @@ def kind_of_payload(error: object, status: int | None = None) -> ErrorKind:
 def _words(error: object) -> list[str]:
     if not isinstance(error, dict):
         return []
-    found = [error.get(key) for key in ("code", "status", "status_code", "type")]
-    return [
-        str(value).lower() for value in found if isinstance(value, str | int) and not isinstance(value, bool)
-    ]
+    found = [error.get(key) for key in _CODES]
+    return [_word(str(value)) for value in found if isinstance(value, str) or type(value) is int]
+
+
+def _word(text: str) -> str:
+    # `com.amazon#ThrottlingException`, `unauthenticated:bad-credentials`
+    word = text[:200].rpartition("#")[2].partition(":")[0].lower()
+    if word[:1].isalpha():
+        word = _MARKS.sub("", word).removesuffix("exception").removesuffix("error")
+    return word
 
 
 def error_object(payload: object) -> object | None:
@@ -111,12 +146,55 @@ def error_object(payload: object) -> object | None:
         return None
     error = payload.get("error")
     if error:
-        return error if isinstance(error, dict | str) else {"message": str(error)}
+        return _with_codes(error, payload)
     if payload.get("object") == "error" or payload.get("type") == "error":
         return payload
-    if "choices" not in payload and any(payload.get(key) for key in ("detail", "message", "error_message")):
+    if "choices" not in payload:
+        return _error_alone(payload)
+    return _error_within(payload)
+
+
+def _with_codes(error: object, payload: dict[str, Any]) -> dict[str, Any]:
+    """The error as an object, with what stands beside it where it has no code of its own."""
+    if isinstance(error, str):
+        error = {"message": payload.get("message") or error}
+    elif not isinstance(error, dict):
+        error = {"message": str(error)}
+    return {**{key: payload[key] for key in _CODES if key in payload}, **error}
+
+
+def _error_alone(payload: dict[str, Any]) -> object | None:
+    """The error of an object that is no chunk."""
+    if any(payload.get(key) for key in _TEXTS):
         return payload
+    several = payload.get("errors")
+    if isinstance(several, list) and several:
+        return _with_codes(several[0], payload)  # Cloudflare's
+    for key, value in payload.items():
+        if key.endswith("Exception") and isinstance(value, dict):
+            return {"type": key, **value}  # Bedrock's
+    return _error_within(payload)
+
+
+def _error_within(payload: dict[str, Any]) -> object | None:
+    """An error that a chunk holds deeper in: of one choice, or under a key of the vendor's own."""
+    choices = payload.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("error"):
+            return _with_codes(choice["error"], {})  # OpenRouter's
+    if "base_resp" in payload:
+        return _base_resp(payload["base_resp"])
+    vendor = payload.get("x_groq")
+    if isinstance(vendor, dict) and vendor.get("error"):
+        return _with_codes(vendor["error"], {"code": vendor["error"]})  # one word of Groq's
     return None
+
+
+def _base_resp(base: object) -> object | None:
+    number = base.get("status_code") if isinstance(base, dict) else None
+    if not isinstance(base, dict) or type(number) is not int or number == 0:  # 0 in every good chunk
+        return None
+    return {"code": _BASE_RESP.get(number), "message": base.get("status_msg") or f"base_resp {number}"}
 
 
 def message_of(error: object) -> str:
@@ -125,14 +203,10 @@ def message_of(error: object) -> str:
     if isinstance(error, str):
         text = error
     elif isinstance(error, dict):
-        text = next(
-            (
-                str(error[key])
-                for key in ("message", "detail", "error_message", "error", "type", "code")
-                if error.get(key)
-            ),
-            "",
-        )
+        found = next((error[key] for key in (*_TEXTS, "error", "type", "code") if error.get(key)), "")
+        if isinstance(found, dict):
+            found = next((found[key] for key in _TEXTS if found.get(key)), found)
+        text = str(found)
     return text[:MESSAGE_LIMIT] or "the server gave no message"
 
 

@@ -12,7 +12,7 @@ import re
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
-# An event type no `event:` line can produce (types hold no NUL from us): a line that is a bare JSON object.
+# An event type no `event:` line can produce (types hold no NUL from us): JSON that no `data:` line brought.
 BARE = "\0bare"
 
 
@@ -30,6 +30,7 @@ class Parser:
     __slots__ = (
         "_after_cr",
         "_at",
+        "_bare",
         "_data",
         "_data_size",
         "_limit",
@@ -44,6 +45,7 @@ class Parser:
         self._partial_size = 0
         self._data: list[bytes] = []  # data lines of the event being read
         self._data_size = 0
+        self._bare: list[Event] = []  # bare lines that stand between those
         self._type = ""
         self._at = 0  # stamp of the last data line's last byte
         self._after_cr = False  # the line ended in CR at the end of a read: an LF next belongs to it
@@ -89,20 +91,19 @@ class Parser:
         """Between two events, with nothing kept of either."""
         return not (self._partial or self._data or self._type or self._after_cr or self._start)
 
-    def finish(self, at: int) -> Event | None:
-        """The event left without its blank line when the body ended, if any. Whether it is whole, JSON tells.
+    def finish(self, at: int) -> list[Event]:
+        """What was left without its blank line when the body ended. Whether it is whole, JSON tells.
 
         Args:
             at: the stamp of the last read.
         """
+        events: list[Event] = []
         if self._partial:
-            bare = self._line(b"".join(self._partial), at)
+            self._line(b"".join(self._partial), at, events)
             self._partial.clear()
-            if bare is not None:
-                return bare
-        if not self._data:
-            return None
-        return self._dispatch()
+        if self._data:
+            self._dispatch(events)
+        return events
 
     def _skip_bom(self, data: bytes) -> bytes:
         if not data:
@@ -143,7 +144,7 @@ class Parser:
         for line in lines:
             if not line:
                 if self._data:
-                    events.append(self._dispatch())
+                    self._dispatch(events)
                 else:
                     self._type = ""
             elif line.startswith(b"data: "):
@@ -151,15 +152,13 @@ class Parser:
                 self._data_size += len(line)
                 self._at = stamp
             else:
-                bare = self._line(line, stamp)
-                if bare is not None:
-                    events.append(bare)
+                self._line(line, stamp, events)
             stamp = at
         if self._data_size > self._limit:
             raise TooLarge
         return events
 
-    def _line(self, line: bytes, at: int) -> Event | None:
+    def _line(self, line: bytes, at: int, events: list[Event]) -> None:
         field, _, value = line.partition(b":")
         if value.startswith(b" "):
             value = value[1:]
@@ -170,14 +169,26 @@ class Parser:
         elif field == b"event":
             self._type = value.decode("utf-8", "replace").replace("\0", "")
         elif line.startswith(b"{"):
-            # Not of the standard: some servers put an error object into the stream with no `data:` before it.
-            return (line, BARE, at)
-        return None
+            # Not of the standard: some servers put an error object into the stream with no `data:` before it,
+            self._stray(line, at, events)
+        elif field == b"error" and value.startswith(b"{"):
+            # and llama.cpp long had a field of its own for it.
+            self._stray(value, at, events)
 
-    def _dispatch(self) -> Event:
+    def _stray(self, data: bytes, at: int, events: list[Event]) -> None:
+        if self._data:
+            # After the event it stands in: what that one says came first, and an error ends the answer.
+            self._bare.append((data, BARE, at))
+            self._data_size += len(data)
+        else:
+            events.append((data, BARE, at))
+
+    def _dispatch(self, events: list[Event]) -> None:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        event = (data, self._type, self._at)
+        events.append((data, self._type, self._at))
         self._data.clear()
         self._data_size = 0
         self._type = ""
-        return event
+        if self._bare:
+            events += self._bare
+            self._bare.clear()

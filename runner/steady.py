@@ -12,7 +12,7 @@ import re
 
 import msgspec
 
-_LITERAL = re.compile(rb'"(?:content|text)":\s*("(?:[^"\\]|\\.)*")')
+_LITERAL = re.compile(rb'"(?:content|text)"\s*:\s*("(?:[^"\\]|\\.)*")')
 _LESSONS = 4  # events kept in vain before giving up: some servers pad every event with other bytes
 _decode = msgspec.json.Decoder(str).decode
 

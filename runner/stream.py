@@ -14,6 +14,7 @@ from typing import Any, Literal
 from aiohttp.http import RawResponseMessage
 
 from runner.answer import Answer
+from runner.chunks import is_json
 from runner.record import CancelledBy, ErrorKind, Timer
 from runner.sse import Parser, TooLarge
 from runner.steady import Steady
@@ -57,7 +58,6 @@ class Stream:
         self.timer: Timer | None = None  # which of our timers ended it
         self.cancelled_by: CancelledBy | None = None
         self.too_large = False
-        self.got_bytes = False
         self.on_head: Any = None  # called without arguments, as on_first_token is
         self.on_first_token: Any = None
         self._stop_after = stop_after  # token-bearing chunks after which it is cut on purpose
@@ -74,7 +74,9 @@ class Stream:
         self._last_byte_at = 0
         self._before = 0  # stamp of the read before
         self._document_size = 0
+        self._is_page = False  # the document is a web page: it can hold no answer
         self._backlog: deque[tuple[bytes, int]] = deque()
+        self._parsed = 0  # bytes of the first of those that are parsed
         self._end: tuple[BaseException | None, int] | None = None
         self._handle: asyncio.TimerHandle | None = None
         self._armed_for = 0
@@ -83,6 +85,11 @@ class Stream:
     def was_cut(self) -> bool:
         """We ended it ourselves: by a timer, or because somebody asked."""
         return self.timer is not None or self.cancelled_by is not None
+
+    @property
+    def got_bytes(self) -> bool:
+        """Some of the answer came, be it half a status line."""
+        return self.headers_at is not None or (self._handler is not None and self._handler.half_head)
 
     @property
     def _finished(self) -> bool:
@@ -128,9 +135,10 @@ class Stream:
             return
         self._parse_backlog()
         if self._end is not None:
+            self._pause(False)  # the connection is kept: the next answer on it has to be read
             self._finish(*self._end)  # it had ended, and was only not read through yet
             return
-        if self.answer.done_at is not None or self._finished:
+        if self.answer.done_at is not None or self._finished or self._is_whole_document():
             self._drop()  # all of it is here: there is nothing left to cut
             self._finish(None, self._last_byte_at)
             return
@@ -158,7 +166,6 @@ class Stream:
     def head(self, message: RawResponseMessage, at: int) -> None:
         """Status and headers are here."""
         self.headers_at = self._last_byte_at = self._before = at
-        self.got_bytes = True
         self.status = message.code
         self.headers = message.headers
         if not 200 <= message.code < 300:
@@ -240,19 +247,23 @@ class Stream:
 
     def _sniff(self, data: bytes, at: int) -> None:
         # The first byte tells more than Content-Type: errors come labelled as streams, and streams as text.
-        self.document.append(data)
-        body = b"".join(self.document)
-        start = body.removeprefix(_BOM).lstrip()
+        body = b"".join([*self.document, data])
+        bom = _BOM if body.startswith(_BOM) else b""
+        start = body.removeprefix(bom).lstrip()
         if not start or _BOM.startswith(body):
+            # Of white space its last byte says all that matters: whether a line has begun.
+            self.document = [body] if _BOM.startswith(body) else [bom, body[-1:]]
             return
         whole = start[:1] in {b"{", b"[", b"<"}
         if not whole and not self._is_stream():
             like = _like_sse(start)
             if like is None:
+                self.document = [body]
                 return
             whole = not like
-        self.document.clear()
+        self.document = []
         self.mode = "document" if whole else "sse"
+        self._is_page = start.startswith(b"<")
         self._take(start if whole else body, at)
         self._arm()
 
@@ -262,7 +273,7 @@ class Stream:
     def _gather(self, data: bytes, at: int) -> None:
         self.document.append(data)
         self._document_size += len(data)
-        if self.mode == "refusal" and self._document_size >= _ERROR_BODY_BYTES:
+        if (self.mode == "refusal" or self._is_page) and self._document_size >= _ERROR_BODY_BYTES:
             self._drop()
             self._finish(None, at)
         elif self._document_size > _DOCUMENT_BYTES:
@@ -277,13 +288,13 @@ class Stream:
         if not self._backlog or self._over.done():
             return
         data, at = self._backlog[0]
-        self._take(data[:_SLICE], at)
+        begin, self._parsed = self._parsed, self._parsed + _SLICE  # first: what it says may lead to a cut
+        self._take(data[begin : self._parsed], at)
         if not self._backlog:
             return
-        if len(data) > _SLICE:
-            self._backlog[0] = (data[_SLICE:], at)
-        else:
+        if self._parsed >= len(data):
             self._backlog.popleft()
+            self._parsed = 0
         if self._backlog:
             self._loop.call_soon(self._parse_slice)
             return
@@ -294,7 +305,8 @@ class Stream:
     def _parse_backlog(self) -> None:
         while self._backlog:
             data, at = self._backlog.popleft()
-            self._take(data, at)
+            begin, self._parsed = self._parsed, 0
+            self._take(data[begin:], at)
 
     def _pause(self, pause: bool) -> None:
         transport = self._handler.transport if self._handler is not None else None
@@ -310,16 +322,18 @@ class Stream:
         if self._handler is not None:
             self._handler.drop()
 
+    def _is_whole_document(self) -> bool:
+        return self.mode == "document" and is_json(b"".join(self.document))
+
     def _finish(self, exc: BaseException | None, at: int) -> None:
         if self._over.done():
             return
         self._backlog.clear()
-        if self.mode == "unknown" and b"".join(self.document).strip():
+        if self.mode == "unknown" and b"".join(self.document).removeprefix(_BOM).strip():
             self.mode = "document"
         if self.mode == "sse":
-            left = self._parser.finish(self._before)
-            if left is not None:
-                self.answer.tail(left)
+            for event in self._parser.finish(self._before):
+                self.answer.tail(event)
         self.broken = exc
         done_at = self.answer.done_at
         self.ended_at = done_at if done_at is not None else at
@@ -340,11 +354,12 @@ class Stream:
             out.append((answer.done_at + LINGER_NS, "linger"))
         elif answer.error is not None and answer.closing_at is not None:
             out.append((answer.closing_at + LINGER_NS, "linger"))
-        elif self.mode == "refusal" and self.headers_at is not None:
+        elif (self.mode == "refusal" or self._is_page) and self.headers_at is not None:
             out.append((self.headers_at + _ERROR_BODY_NS, "error_body"))
         else:
             self._while_answering(out)
-        return min(out) if out else None
+        # Of two at the same instant the first named says more: silence after a token is a gap between tokens.
+        return min(out, key=_due_at, default=None)
 
     def _while_answering(self, out: list[tuple[int, str]]) -> None:
         limits, answer = self._timeouts, self.answer
@@ -382,11 +397,15 @@ class Stream:
         name: Any = due[1]
         answer = self.answer
         settled = answer.done_at is not None or answer.error is not None or self._finished
-        if settled or self.mode == "refusal":
+        if settled or self.mode == "refusal" or self._is_page:
             self._drop()
             self._finish(None, self._last_byte_at)
         else:
             self.cut(timer=name)
+
+
+def _due_at(deadline: tuple[int, str]) -> int:
+    return deadline[0]
 
 
 def _like_sse(start: bytes) -> bool | None:

@@ -19,6 +19,9 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage
 from aiohttp.streams import StreamReader
 
+from runner.sse import TooLarge
+from runner.unpack import Corrupt, CutShort, Unpacker, can_undo, encodings
+
 # uvicorn closes idle connections after 5 s, and says so nowhere: let go before it does.
 KEEP_ALIVE_S = 4.0
 _HEADER_LIMIT = 64 << 10
@@ -61,12 +64,14 @@ class Handler(ResponseHandler):
         self._stamp = 0
         self._body: StreamReader | None = None
         self._taken = 0
+        self.half_head = False  # some of a response's head came, and not all of it
 
     def attach(self, sink: Sink) -> None:
         """Give the next exchange on this connection to `sink`."""
         self.sink = sink
         self._body = None
         self._taken = 0
+        self.half_head = False
         first = self.uses == 0
         self.uses += 1
         sink.connected(self, self.connect_ns if first else None)
@@ -78,14 +83,21 @@ class Handler(ResponseHandler):
             return
         stamp = self._stamp = monotonic_ns()
         if self._body is None:
-            # aiohttp's parser throws away a head whose body breaks in the same read: give it the head first.
-            end = data.find(b"\r\n\r\n") + 4
-            if 4 <= end < len(data):
-                super().data_received(data[:end])
-                self._drain(stamp)
-                data = data[end:]
+            data = self._heads(data, stamp)
         super().data_received(data)
         self._drain(stamp)
+
+    def _heads(self, data: bytes, stamp: int) -> bytes:
+        # aiohttp's parser throws away a head whose body breaks in the same read: give it every head alone.
+        while self._body is None and self.sink is not None:
+            end = data.find(b"\r\n\r\n") + 4
+            if not 4 <= end < len(data):
+                break
+            super().data_received(data[:end])
+            self._drain(stamp)
+            data = data[end:]
+        self.half_head = True
+        return data
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Pass on what the end of the connection completes or breaks."""
@@ -94,20 +106,32 @@ class Handler(ResponseHandler):
         sink, body = self.sink, self._body
         if sink is None:
             return
-        if body is not None:
-            self._drain(stamp)
-        if self.sink is sink:
+        if body is not None and exc is None:
+            self._drain(stamp)  # where the end of the connection is the end of the body
+        if self.sink is not None:
             broken = exc or (body.exception() if body is not None else None) or self.exception()
             self._end(broken or ConnectionResetError("the connection was closed"), stamp)
 
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         """Called by aiohttp's parser with every response head."""
         message, body = data
-        if self.sink is not None and not 100 <= message.code < 200:
+        self.half_head = False
+        # The last informational one is final to aiohttp: it would go on in another protocol.
+        if self.sink is not None and (not 100 <= message.code < 200 or message.code == 101):
             self._body = body
             self._taken = 0
-            self.sink.head(message, self._stamp)
+            sink = self.sink
+            names = encodings(message.headers.get("content-encoding", ""))
+            if names and can_undo(names):
+                self.sink = _Unpacking(self, sink, names)
+            sink.head(message, self._stamp)
         super().feed_data(data, size)
+
+    def set_response_params(self, **options: Any) -> None:
+        """Called by aiohttp before every request: for a sink, encodings are undone here."""
+        if CURRENT.get() is not None:
+            options["auto_decompress"] = False
+        super().set_response_params(**options)
 
     def start_timeout(self) -> None:
         """Called by aiohttp once the whole request is written (its own timer, `sock_read`, is not used)."""
@@ -144,6 +168,41 @@ class Handler(ResponseHandler):
         sink, self.sink, self._body = self.sink, None, None
         if sink is not None:
             sink.ended(exc, stamp)
+
+
+class _Unpacking:
+    """Stands before the sink of a compressed body: hands on what the bytes become."""
+
+    def __init__(self, handler: Handler, sink: Sink, names: list[str]) -> None:
+        self._handler = handler
+        self._sink = sink
+        self._unpackers = [Unpacker(name) for name in reversed(names)]  # the last was put on last
+        self.fresh = sink.fresh
+        self.connected, self.sent, self.head = sink.connected, sink.sent, sink.head
+
+    def body(self, data: bytes, at: int) -> None:
+        self._hand_on(data, at, 0)
+
+    def ended(self, exc: BaseException | None, at: int) -> None:
+        try:
+            for unpacker in self._unpackers:
+                unpacker.finish()
+        except CutShort as short:
+            exc = exc or short
+        self._sink.ended(exc, at)
+
+    def _hand_on(self, data: bytes, at: int, depth: int) -> None:
+        if depth == len(self._unpackers):
+            self._sink.body(data, at)
+            return
+        try:
+            for piece in self._unpackers[depth].feed(data):
+                self._hand_on(piece, at, depth + 1)
+                if self._handler.sink is not self:
+                    return  # it has seen enough
+        except (Corrupt, TooLarge) as exc:
+            self._handler.drop()
+            self._sink.ended(exc, at)
 
 
 def _take_all(body: StreamReader) -> bytes:
@@ -184,8 +243,11 @@ class Connector(aiohttp.TCPConnector):
 class _Request(aiohttp.ClientRequest):
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
         sink = CURRENT.get()
-        if sink is not None and isinstance(conn.protocol, Handler):
-            conn.protocol.attach(sink)
+        if isinstance(conn.protocol, Handler):
+            if sink is None:
+                conn.protocol.uses += 1  # the next exchange finds it kept
+            else:
+                conn.protocol.attach(sink)
         return await super().send(conn)
 
 

@@ -67,7 +67,7 @@ def _run(run: Path, output: Path | None, options: dict[str, Any]) -> None:
 @click.option(
     "--status",
     type=click.Choice(["ok", "error", "cancelled", "all"]),
-    help="Which records. [default: ok; openai-batch: all]",
+    help="Which records; ok takes in answers cut on purpose. [default: ok; openai-batch: all]",
 )
 @click.option(
     "--order",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.answer import Answer
-from runner.chunks import clean
+from runner.chunks import clean, loads
 from runner.record import ErrorKind
 from runner.sse import Parser
-from tests.runner.streams import CORPUS, HELLO, delta, sse, usage
+from tests.runner.streams import CORPUS, HANDY, HELLO, delta, sse, usage
 
 NAMES = list(CORPUS)
 
@@ -26,9 +27,8 @@ def read(body: bytes, *, quick: bool = True, size: int | None = None) -> Answer:
     for at, data in enumerate(pieces):
         for event in parser.feed(data, at, max(at - 1, 0)):
             answer.feed(event)
-    left = parser.finish(max(len(pieces) - 1, 0))
-    if left is not None:
-        answer.tail(left)
+    for event in parser.finish(max(len(pieces) - 1, 0)):
+        answer.tail(event)
     return answer
 
 
@@ -89,7 +89,7 @@ def test_both_ways_agree(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7])
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "nested too deep"])
+@pytest.mark.parametrize("name", HANDY)
 def test_pieces_change_only_the_stamps(name: str, size: int) -> None:
     body = CORPUS[name].body
     timed = {"first_token", "first_content", "last_token", "token_at", "done"}
@@ -100,6 +100,82 @@ def test_pieces_change_only_the_stamps(name: str, size: int) -> None:
     assert {k: v is None for k, v in pieces.items()} == {k: v is None for k, v in whole.items()}
 
 
+_TIMED = {"first_token", "first_content", "last_token", "token_at", "done"}
+
+
+def untimed(answer: Answer) -> dict[str, Any]:
+    """All an answer says, but for the reads its times are the numbers of."""
+    return {key: value for key, value in everything(answer).items() if key not in _TIMED} | {
+        "tokens": len(answer.token_at)
+    }
+
+
+def read_pieces(pieces: list[bytes], *, quick: bool = True) -> Answer:
+    """The answer of a body that came in these reads."""
+    answer, parser = Answer(quick=quick), Parser()
+    for data in pieces:
+        for event in parser.feed(data, 1, 1):
+            answer.feed(event)
+    for event in parser.finish(1):
+        answer.tail(event)
+    return answer
+
+
+_PLACES = st.lists(st.integers(0, 5000), max_size=8)
+
+
+def cut_at(body: bytes, places: list[int]) -> list[bytes]:
+    """The body in reads that end at these places, counted from the start again where it is shorter."""
+    ends = sorted({0, len(body), *(place % (len(body) + 1) for place in places)})
+    return [body[a:b] for a, b in pairwise(ends)]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(HANDY), _PLACES, st.booleans())
+def test_reads_may_end_anywhere(name: str, places: list[int], quick: bool) -> None:
+    body = CORPUS[name].body
+    assert untimed(read_pieces(cut_at(body, places), quick=quick)) == untimed(read(body))
+
+
+@pytest.mark.parametrize("name", HANDY)
+def test_a_read_may_end_at_every_byte(name: str) -> None:
+    # Every border once: each of the pieces that lie seven apart begins one byte later.
+    body = CORPUS[name].body
+    whole = untimed(read(body))
+    for first in range(7):
+        assert untimed(read_pieces(cut_at(body, list(range(first, len(body), 7))))) == whole
+
+
+_ENDED = [n for n in HANDY if CORPUS[n].body.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))]
+
+
+@pytest.mark.parametrize("name", _ENDED)
+def test_what_says_nothing_may_follow(name: str) -> None:
+    body = CORPUS[name].body
+    for behind in (b"\n", b"\r\n", b": ping\n\n", b"id: 9\nretry: 1\n\n", b"event: x\n\n"):
+        assert untimed(read(body + behind)) == untimed(read(body))
+
+
+@pytest.mark.parametrize("name", [n for n in HANDY if CORPUS[n].body.endswith(b"data: [DONE]\n\n")])
+def test_nothing_after_done_counts(name: str) -> None:
+    body = CORPUS[name].body
+    for behind in (b"data: {oops\n\n", sse({"error": "x"}), sse(delta("x")), b"\xff\0{", b"data: x"):
+        assert untimed(read(body + behind)) == untimed(read(body))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(HANDY), st.data())
+def test_a_stream_of_wrong_bytes_is_read_the_same_both_ways(name: str, data: st.DataObject) -> None:
+    body = bytearray(CORPUS[name].body)
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(body)))
+        body[place : place + data.draw(st.integers(0, 5))] = data.draw(st.binary(max_size=4))
+    pieces = cut_at(bytes(body), data.draw(_PLACES))
+    quick = everything(read_pieces(pieces))
+    assert quick == everything(read_pieces(pieces, quick=False))
+    assert len(quick["token_at"]) <= len(body)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_stream_can_be_written_as_strict_json(name: str) -> None:
     answer = read(CORPUS[name].body)
@@ -107,7 +183,7 @@ def test_every_stream_can_be_written_as_strict_json(name: str) -> None:
     json.dumps(out, ensure_ascii=False).encode("utf-8")
 
 
-@given(st.sampled_from([n for n in NAMES if n != "nested too deep"]), st.data())
+@given(st.sampled_from(HANDY), st.data())
 def test_a_stream_cut_anywhere_is_never_called_ok_for_its_end_alone(name: str, data: st.DataObject) -> None:
     body = CORPUS[name].body
     place = data.draw(st.integers(0, len(body)))
@@ -428,6 +504,20 @@ def test_logprobs_and_strangers_are_kept_merged() -> None:
     }
 
 
+def test_keys_that_hold_nothing_are_not_kept() -> None:
+    answer = said({"choices": [{"delta": {"content": "a", "note": None}, "logprobs": None, "zz": None}]})
+    assert answer.extra() == {}
+
+
+def test_an_object_without_choices_says_nothing_of_the_answer() -> None:
+    assert said({"status": "working", "queue": 3}, HELLO[1]).response.keys() == {"id", "created", "model"}
+
+
+def test_numbers_stay_whole_where_msgspec_refuses_the_rest() -> None:
+    found = loads(b'{"a": 7, "b": NaN}')["a"]
+    assert (found, type(found)) == (7, int)
+
+
 def test_what_the_server_says_of_itself() -> None:
     answer = said(
         {"id": "", "model": "", "created": 0, "choices": []},
@@ -476,8 +566,9 @@ _X = {"index": 0, "delta": {"content": "x"}}
     [
         [{"model": "m", "choices": [_X]}],
         [{"id": "1", "choices": [_X]}, {"id": "1", "service_tier": "flex", "choices": [_X]}],
+        [{"id": "1", "choices": [_X]}, {"id": "1", "provider": "P", "choices": [], "usage": usage(2)}],
     ],
-    ids=["no id", "later"],
+    ids=["no id", "later", "with the usage"],
 )
 def test_both_ways_agree_on_what_the_server_says_of_itself(chunks: list[dict[str, Any]]) -> None:
     assert everything(said(*chunks)) == everything(said(*chunks, quick=False))

@@ -14,6 +14,7 @@ import pytest
 
 from runner import stream as stream_module
 from runner.client import Outcome
+from runner.retry import is_retryable
 from runner.sse import Parser
 from runner.stream import LINGER_NS, Stream
 from runner.timeouts import Timeouts
@@ -22,6 +23,7 @@ from tests.runner.streams import (
     END,
     HELLO,
     KEY,
+    NEVER,
     Peer,
     Script,
     answering,
@@ -39,6 +41,7 @@ from tests.runner.streams import (
     until,
     usage,
 )
+from tests.runner.streams_http import HTTP, Http
 
 LIMIT_S = 0.1
 BODY = sse(*HELLO, done=True)
@@ -147,11 +150,42 @@ async def test_every_way_to_send_a_body(name: str) -> None:
 async def test_every_stream_over_a_socket(name: str) -> None:
     case = CORPUS[name]
     stream, outcome = await ask(answering(chunked_head() + piece(case.body) + END))
-    if case.body[:1] == b"{":
-        pytest.skip("judged by its first byte")
     assert kind_of(outcome) == case.kind
     assert stream.answer.text() == case.text
     assert stream.answer.usage == case.usage
+    check_order(stream)
+
+
+@pytest.mark.parametrize("name", list(HTTP))
+async def test_every_response(name: str) -> None:
+    await check_response(HTTP[name], len(HTTP[name].response) or 1)
+
+
+@pytest.mark.parametrize("name", [n for n, case in HTTP.items() if len(case.response) < 3000])
+async def test_every_response_in_single_bytes(name: str) -> None:
+    await check_response(HTTP[name], 1)
+
+
+async def check_response(case: Http, step: int) -> None:
+    """Send the response in writes of so many bytes, and see what the client makes of it."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(*[case.response[n : n + step] for n in range(0, len(case.response), step)])
+        if case.then == "hold":
+            await peer.left()
+        else:
+            await asyncio.sleep(0.02)  # or what was sent would be thrown away
+            peer.reset() if case.then == "reset" else peer.close()
+
+    stream, outcome = await ask(script, limits(total=20))
+    assert kind_of(outcome) == case.kind
+    assert stream.answer.text() == case.text
+    assert stream.status == case.status
+    if outcome.error is not None:
+        expected = is_retryable(outcome.error.kind) if case.retryable is None else case.retryable
+        assert outcome.error.retryable is expected
+        assert outcome.error.timer is None
     check_order(stream)
 
 
@@ -711,7 +745,7 @@ async def test_statuses(status: int, kind: str) -> None:
         (b'{"code": 7}', "application/json", "HTTP 500: 7"),
         (b'{"error', "application/json", 'HTTP 500: {"error'),
         (b"\xff\xfe", "text/plain", "HTTP 500: \ufffd\ufffd"),
-        (b'data: {"error": "x"}\n\n', "text/event-stream", 'HTTP 500: data: {"error": "x"}\n\n'),
+        (b'data: {"error": "x"}\n\n', "text/event-stream", "HTTP 500: x"),
     ],
 )
 async def test_bodies_of_refusals(body: bytes, content_type: str, message: str) -> None:
@@ -927,7 +961,17 @@ def _echoes() -> dict[str, bytes]:
         "bad header": f"HTTP/1.1 200 OK\r\n{echo}\r\n\r\n".encode(),
         "bad chunk": chunked_head() + echo.encode(),
         "kept headers": chunked(BODY, X_Request_Id=KEY, X_Echo=echo),
+        "an encoding": chunked(b"\0", Content_Encoding=KEY),
+        "an error of a choice": chunked(sse({"choices": [{"error": {"message": echo}}]})),
+        "an error without data": chunked(sse(HELLO[1]) + b"error: " + quoted + b"\n\n"),
+        "refusal, events": sized(b"data: " + quoted + b"\n\n", "401 No", "text/event-stream"),
     }
+
+
+async def test_the_text_of_an_answer_is_as_the_model_said_it() -> None:
+    stream, outcome = await ask(answering(chunked(sse(delta(f"my key is {KEY}", finish="stop")))))
+    assert outcome == Outcome("ok")
+    assert stream.answer.text() == f"my key is {KEY}"
 
 
 @pytest.mark.parametrize("name", list(_echoes()))
@@ -1081,6 +1125,105 @@ async def test_a_server_faster_than_the_parser_is_held_back() -> None:
     assert outcome == Outcome("ok")
     assert len(stream.answer.text()) == pieces * 100_000
     assert most < 1 << 20
+
+
+# -- documents and pages that do not end
+
+
+async def held(body: bytes, timeouts: Timeouts) -> tuple[Stream, Outcome]:
+    """A chunked body without its end, on a connection that stays open."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(chunked_head("application/json") + piece(body))
+        await peer.left()
+
+    return await ask(script, timeouts)
+
+
+@pytest.mark.parametrize("timer", ["byte_idle", "total"])
+async def test_a_whole_completion_on_a_held_connection_is_whole(timer: str) -> None:
+    stream, outcome = await held(json.dumps(COMPLETION).encode(), limits(**{timer: LIMIT_S}))
+    assert outcome == Outcome("ok")
+    assert not stream.was_cut
+    assert stream.answer.text() == "Hello"
+
+
+async def test_half_a_completion_on_a_held_connection_is_not() -> None:
+    _, outcome = await held(json.dumps(COMPLETION).encode()[:-1], limits(byte_idle=LIMIT_S))
+    assert kind_of(outcome) == "timeout"
+
+
+async def test_a_page_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "_ERROR_BODY_NS", 50_000_000)
+    _, outcome = await held(b"<html><title>Sign in</title>", NEVER)
+    assert kind_of(outcome) == "bad_content_type"
+
+
+async def test_a_completion_cut_by_the_close_may_come_again_and_a_page_may_not() -> None:
+    for body, retryable in ((b'{"choices": [{"mess', True), (b"<html>", False), (b"[1, 2] 3", False)):
+
+        async def script(peer: Peer, body: bytes = body) -> None:
+            await peer.request()
+            await peer.send(head(content_type="application/json") + body)
+            peer.close()
+
+        _, outcome = await ask(script)
+        assert outcome.error is not None
+        assert outcome.error.retryable is retryable
+
+
+# -- encodings
+
+
+async def test_a_refusal_of_an_unknown_encoding_keeps_its_headers() -> None:
+    packed = sized(b"\x1b\x03\x00\xf8", "429 Slow", Content_Encoding="br", Retry_After="7", X_Request_Id="r")
+    stream, outcome = await ask(answering(packed))
+    assert outcome.error is not None
+    assert (outcome.error.kind, outcome.error.request_id) == ("rate_limit", "r")
+    assert outcome.error.excerpt == ""
+    assert stream.headers["retry-after"] == "7"
+
+
+async def test_a_packed_stream_keeps_its_connection_and_its_times() -> None:
+    go = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        for _ in range(2):
+            await peer.request()
+            packer = zlib.compressobj(wbits=31)
+            begin = packer.compress(sse(*HELLO[:2])) + packer.flush(zlib.Z_SYNC_FLUSH)
+            await peer.send(chunked_head(Content_Encoding="gzip"), piece(begin))
+            await go.wait()
+            await peer.send(piece(packer.compress(sse(*HELLO[2:], done=True)) + packer.flush()) + END)
+        await peer.left()
+
+    opened: list[Stream] = []
+    async with serving(script) as server, client_of(server.url) as client:
+        task = asyncio.create_task(client.attempt("chat", b"{}", opened.append))
+        await until(lambda: bool(opened) and opened[0].answer.first_token_at is not None)
+        before = monotonic_ns()
+        go.set()
+        stream, outcome = await task
+        check_hello(stream, outcome)
+        assert stream.answer.token_at[0] < before < stream.answer.token_at[1]
+        stream, outcome = await attempt(client)
+        check_hello(stream, outcome)
+        assert stream.reused is True
+
+
+async def test_a_packed_stream_that_is_cut_says_no_more() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        data = sse(*[delta("a")] * 20_000)
+        await peer.send(chunked_head(Content_Encoding="gzip") + piece(gzip.compress(data)))
+        await peer.left()
+
+    async with serving(script) as server, client_of(server.url) as client:
+        client._stop_after = 3
+        stream, outcome = await attempt(client)
+    assert outcome.cancelled_by == "stop_rule"
+    assert stream.ended_at is not None
 
 
 # -- once wrong

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 from aiohttp.http import RawResponseMessage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import stream as module
@@ -20,7 +20,7 @@ from runner.sse import Parser
 from runner.stream import Stream
 from runner.timeouts import Timeouts
 from runner.transport import Handler
-from tests.runner.streams import CORPUS, HELLO, NEVER, delta, sse, usage
+from tests.runner.streams import CORPUS, HANDY, HELLO, NEVER, delta, sse, usage
 
 LIMIT_S = 0.08
 _S = 1_000_000_000
@@ -709,14 +709,13 @@ async def _both_ways(reads: list[bytes]) -> None:
         play.stream.body(data, at)
         for event in parser.feed(data, at, at - 1):
             plain.feed(event)
-    left = parser.finish(len(reads))
-    if left is not None:
-        plain.tail(left)
+    for event in parser.finish(len(reads)):
+        plain.tail(event)
     play.stream.ended(None, len(reads) + 1)
     assert _seen(play.stream.answer) == _seen(plain)
 
 
-@pytest.mark.parametrize("name", [n for n in CORPUS if n != "nested too deep"])
+@pytest.mark.parametrize("name", HANDY)
 async def test_an_event_a_read_is_read_as_ever(name: str) -> None:
     parts = CORPUS[name].body.split(b"\n\n")
     await _both_ways([part + b"\n\n" for part in parts[:-1]] + [part for part in parts[-1:] if part])
@@ -730,6 +729,18 @@ async def test_reads_that_look_alike_are_read_as_ever() -> None:
 @given(st.lists(st.sampled_from(_repeated()), max_size=12))
 def test_any_order_of_reads_that_look_alike(reads: list[bytes]) -> None:
     asyncio.run(_both_ways([sse(delta("a")), *reads]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(HANDY), st.data())
+def test_wrong_bytes_are_read_as_ever(name: str, data: st.DataObject) -> None:
+    parts = [part + b"\n\n" for part in CORPUS[name].body.split(b"\n\n")] * 2
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(parts) - 1))
+        at = data.draw(st.integers(0, len(parts[place])))
+        end = at + data.draw(st.integers(0, 3))
+        parts[place] = parts[place][:at] + data.draw(st.binary(max_size=3)) + parts[place][end:]
+    asyncio.run(_both_ways([sse(delta("a")), *[part for part in parts if part]]))
 
 
 async def test_ids_that_come_and_go_are_read_as_ever() -> None:
