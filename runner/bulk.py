@@ -185,6 +185,9 @@ class _Job:
         self.gate.on_shut = lambda wait_s: engine.stop(
             "circuit_breaker", f"the server asks to be left alone for {wait_s:,.0f} s"
         )
+        self.gate.on_dead = lambda down_s: engine.stop(
+            "circuit_breaker", f"the server has given no answer for {down_s:,.0f} s"
+        )
         return engine
 
     def _budget(self) -> Budget | None:

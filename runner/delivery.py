@@ -143,7 +143,7 @@ class Delivery:
     async def send(self, prepared: Prepared, scheduled_at: int, phase: Phase = "measure") -> Record:
         """Send an admitted request until there is a record to keep. `scheduled_at` is `monotonic_ns`."""
         attempts: list[Attempt] = []
-        made, fresh = 0, False
+        made, fresh, refused_at = 0, False, 0
         endpoint = prepared.endpoint
         assert endpoint is not None
         while True:
@@ -151,14 +151,16 @@ class Delivery:
             error = outcome.error
             if error is None:
                 break
-            again = self._again(endpoint, stream, error, made, fresh)
+            refused_at = refused_at or time.monotonic_ns()
+            again = self._again(endpoint, stream, error, made, fresh, refused_at)
             if again is None:
                 break
             wait_s, wait_for = again
             fresh = fresh or wait_for == "stale_connection"
             made += wait_for not in _NOT_COUNTED
             since = time.monotonic_ns()
-            after = await self._after(prepared, wait_s, None if wait_for == "stale_connection" else endpoint)
+            avoid = None if wait_for == "stale_connection" else endpoint
+            after = await self._after(prepared, wait_s, made, avoid)
             if after is None:
                 break
             waited = time.monotonic_ns() - since
@@ -211,15 +213,16 @@ class Delivery:
     # -- again
 
     def _again(
-        self, endpoint: Endpoint, stream: Stream, error: Error, made: int, fresh: bool
+        self, endpoint: Endpoint, stream: Stream, error: Error, made: int, fresh: bool, since: int
     ) -> tuple[float, WaitFor] | None:
         """How long a failed attempt is waited after, and why; `None` where it was the last."""
         if error.kind is ErrorKind.DISCONNECTED and stream.reused and not fresh:
             # The server had closed this kept connection without saying so: the request was never read.
             return 0.0, "stale_connection"
         elsewhere = self._gate.failed(endpoint, error)
-        if error.kind in BUSY:
-            return self._busy(endpoint, stream, error, made)
+        gone = error.kind is ErrorKind.CONNECT and endpoint.proven  # a server that restarts, say
+        if error.kind in BUSY or gone:
+            return self._busy(endpoint, stream, error, made, since)
         if self._stopping.is_set():
             return None
         if attempts_left(error.kind, self._retries, made):
@@ -227,19 +230,30 @@ class Delivery:
         return (0.0, "other_endpoint") if elsewhere and not is_retryable(error.kind) else None
 
     def _busy(
-        self, endpoint: Endpoint, stream: Stream, error: Error, made: int
+        self, endpoint: Endpoint, stream: Stream, error: Error, made: int, since: int
     ) -> tuple[float, WaitFor] | None:
         """The refusal of one request is a word to all of them: the endpoint cools down, the gate waits."""
         hint = hint_s(stream.headers, time.time())
         # The run's refusals in a row count too, up to 8 s: whether the server is back, only asking tells.
-        backoff = backoff_s(max(made, min(endpoint.refusals, _SHARED_STEPS)), self._rng)
+        backoff = backoff_s(max(min(made, _SHARED_STEPS), min(endpoint.refusals, _SHARED_STEPS)), self._rng)
         seconds, wait_for = hint or (backoff, "backoff")
-        self._gate.busy(endpoint, stream.sent_at or stream.started_at, int(seconds * 1e9))
-        if seconds > HINT_CAP_S or not attempts_left(error.kind, self._retries, made):
+        why = f"{endpoint.base_url} " + (
+            "cannot be reached"
+            if error.kind is ErrorKind.CONNECT
+            else "asks for less"
+            if hint is not None
+            else f"refuses ({error.kind})"
+        )
+        self._gate.busy(endpoint, stream.sent_at or stream.started_at, int(seconds * 1e9), why)
+        if seconds > HINT_CAP_S or self._stopping.is_set():
             return None
-        return 0.0, wait_for
+        # A refusal is seldom the request's own fault: what has answered before gets time, not attempts.
+        patient = self._retries > 0 and self._gate.patient(endpoint, since)
+        return (0.0, wait_for) if patient or attempts_left(error.kind, self._retries, made) else None
 
-    async def _after(self, prepared: Prepared, seconds: float, avoid: Endpoint | None) -> Endpoint | None:
+    async def _after(
+        self, prepared: Prepared, seconds: float, made: int, avoid: Endpoint | None
+    ) -> Endpoint | None:
         """Wait, and pass the gate once more. `None`: the run stopped meanwhile."""
         if seconds > 0:
             try:
@@ -249,7 +263,7 @@ class Delivery:
                 pass
         if self._stopping.is_set():
             return None
-        return await self._gate.pass_(prepared.ask, retry=True, avoid=avoid)
+        return await self._gate.pass_(prepared.ask, retry=True, made=made, avoid=avoid)
 
     # -- the record
 

@@ -47,6 +47,8 @@ class Endpoint:
         self.sick_until = 0
         self.out: Error | None = None  # why it is used no more
         self.refusals = 0  # in a row, one for a burst
+        self.proven = False  # it has answered once
+        self.down_since: int | None = None  # nothing but refusals since
         self._cooled_at = 0
         self._failures = 0  # in a row, of kinds that speak of its health
         self._unanswered = 0  # sent, and no head yet
@@ -76,6 +78,8 @@ class Endpoint:
 
     def accepted(self) -> None:
         """It answers."""
+        self.proven = True
+        self.down_since = None
         self.refusals = self._failures = 0
         self.sick_until = 0
 
@@ -87,6 +91,8 @@ class Endpoint:
             now: the instant.
             wait_ns: what the server asked for, or what we think fit.
         """
+        if self.down_since is None:
+            self.down_since = now
         news = sent_at >= self._cooled_at
         if news:
             self.refusals += 1
@@ -141,6 +147,10 @@ class Fleet:
     def cool_until(self) -> int:
         """The instant at which the first of them has cooled down."""
         return min(e.cool_until for e in self._alive())
+
+    def down_ns(self, now: int) -> int:
+        """For how long every one of them has done nothing but refuse."""
+        return min(now - (now if e.down_since is None else e.down_since) for e in self._alive())
 
     def failed(self, endpoint: Endpoint, error: Error, now: int) -> bool:
         """Take the failure of an attempt. Returns whether the request may go elsewhere, though it is not one

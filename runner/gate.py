@@ -21,6 +21,7 @@ from runner.record import Error
 from runner.retry import HINT_CAP_S
 
 _S = 1_000_000_000
+PATIENCE_NS = 60 * _S  # a server that has answered may restart, or be too busy, for so long
 
 
 class Ask(msgspec.Struct):
@@ -67,7 +68,11 @@ class Gate:
         self._adaptive = adaptive
         self._resize = resize
         self._tell = tell
-        self._waiting: list[tuple[int, int, Ask, Endpoint | None, asyncio.Future[Endpoint | None]]] = []
+        self.on_dead: Callable[[float], None] = lambda _: (
+            None
+        )  # told when every endpoint was down for too long
+        # In order: retries, of them those with the fewest attempts, and who came first.
+        self._waiting: list[tuple[bool, int, int, Ask, Endpoint | None, asyncio.Future[Endpoint | None]]] = []
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
         self._covering: asyncio.Task[None] | None = None
@@ -78,8 +83,17 @@ class Gate:
 
     # -- passing
 
-    async def pass_(self, ask: Ask, *, retry: bool = False, avoid: Endpoint | None = None) -> Endpoint | None:
-        """Wait until an attempt may go, and where. `None`: the run stops, and it must not."""
+    async def pass_(
+        self, ask: Ask, *, retry: bool = False, made: int = 0, avoid: Endpoint | None = None
+    ) -> Endpoint | None:
+        """Wait until an attempt may go, and where. `None`: the run stops, and it must not.
+
+        Args:
+            ask: what it asks.
+            retry: it is not the first of its request.
+            made: retries its request has made. After a refusal it is another one's turn to find out.
+            avoid: where the request just failed.
+        """
         if self._stopped:
             return None
         if not self._waiting:
@@ -87,7 +101,7 @@ class Gate:
             if endpoint is not None or self._stopped:
                 return endpoint
         future: asyncio.Future[Endpoint | None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (not retry, next(self._order), ask, avoid, future))
+        heapq.heappush(self._waiting, (not retry, made, next(self._order), ask, avoid, future))
         self._pump()
         try:
             return await future
@@ -153,7 +167,7 @@ class Gate:
     def _pump(self) -> None:
         """Let go whoever may, in order."""
         while self._waiting:
-            _, _, ask, avoid, future = self._waiting[0]
+            *_, ask, avoid, future = self._waiting[0]
             if future.done():  # its request was cancelled
                 heapq.heappop(self._waiting)
                 continue
@@ -262,19 +276,29 @@ class Gate:
             if self._waiting:
                 self._pump()
 
-    def busy(self, endpoint: Endpoint, sent_at: int, wait_ns: int) -> None:
-        """It was refused with "later": the endpoint cools down, for every request."""
+    def busy(self, endpoint: Endpoint, sent_at: int, wait_ns: int, why: str = "the server refuses") -> None:
+        """It was refused with "later", or nobody was there: the endpoint cools down, for every request."""
         now = monotonic_ns()
         before = endpoint.cool_until
         if endpoint.cool(sent_at, now, wait_ns):
             self.cooldowns += 1
-            self._say_cooling(now, wait_ns)
+            self._say_cooling(now, wait_ns, why)
         self.cooldown_ns += max(0, endpoint.cool_until - max(before, now))
         if self._adaptive is not None and self._adaptive.refused(sent_at, now):
             self._resize(self._adaptive.limit)
         next_at = self.fleet.cool_until()
         if next_at - now > HINT_CAP_S * _S:
             self.on_shut((next_at - now) / _S)
+        elif self.fleet.down_ns(now) > PATIENCE_NS and endpoint.proven:
+            self.on_dead(self.fleet.down_ns(now) / _S)
+
+    def patient(self, endpoint: Endpoint, since: int) -> bool:
+        """Whether what has answered before is given more time than a request has retries.
+
+        `since`: when the request first failed. One that alone is refused for ever must end too.
+        """
+        now = monotonic_ns()
+        return endpoint.proven and max(self.fleet.down_ns(now), now - since) <= PATIENCE_NS
 
     def failed(self, endpoint: Endpoint, error: Error) -> bool:
         """An attempt failed. Returns whether its request may go elsewhere at once."""
@@ -282,8 +306,8 @@ class Gate:
             return False
         return self.fleet.failed(endpoint, error, monotonic_ns())
 
-    def _say_cooling(self, now: int, wait_ns: int) -> None:
+    def _say_cooling(self, now: int, wait_ns: int, why: str) -> None:
         # Often enough to be understood, seldom enough to be read.
         if 2 * _S <= wait_ns <= HINT_CAP_S * _S and now >= self._told_at + 10 * _S:
             self._told_at = now
-            self._tell(f"the server asks for less: nothing new is sent for {wait_ns / _S:.0f} s")
+            self._tell(f"{why}: nothing new is sent for {wait_ns / _S:.0f} s")

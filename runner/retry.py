@@ -30,6 +30,8 @@ BASE_S = 0.5
 CAP_S = 60.0
 HINT_CAP_S = 600.0  # a server that asks for more than this gets its request back as failed
 
+# A gateway hands on what its provider said under a prefix of its own (LiteLLM), some of it bare as well.
+_HANDED_ON = "llm_provider-"
 _ABSURD_S = 7 * 86_400
 _EPOCH_S = 1e9  # a number above this names a time of day (s, or ms), no duration
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
@@ -80,8 +82,7 @@ def backoff_s(made: int, rng: random.Random) -> float:
 
 def hint_s(headers: Mapping[str, str], wall_s: float) -> tuple[float, WaitFor] | None:
     """What the server asks for, in seconds, and in which of its headers; `None` where it does not say."""
-    # A gateway hands on what its provider asked for under a prefix of its own (LiteLLM).
-    for prefix in ("", "llm_provider-"):
+    for prefix in ("", _HANDED_ON):
         milliseconds = headers.get(prefix + "retry-after-ms", "")
         seconds = _number(milliseconds)
         if seconds is not None and _is_sane(seconds / 1000):
@@ -92,15 +93,20 @@ def hint_s(headers: Mapping[str, str], wall_s: float) -> tuple[float, WaitFor] |
             seconds = _date(text, wall_s)
         if seconds is not None and _is_sane(seconds):
             return seconds, "retry-after"
-    resets = [_reset(headers.get(f"x-ratelimit-reset-{what}", ""), wall_s) for what in _spent(headers)]
+    resets = [_reset(_either(headers, f"x-ratelimit-reset-{what}"), wall_s) for what in _spent(headers)]
     waits = [seconds for seconds in resets if seconds is not None and _is_sane(seconds)]
     return (max(waits), "x-ratelimit-reset") if waits else None
+
+
+def _either(headers: Mapping[str, str], name: str) -> str:
+    """A header's value, or that of what the gateway handed on."""
+    return headers.get(name) or headers.get(_HANDED_ON + name, "")
 
 
 def _spent(headers: Mapping[str, str]) -> list[str]:
     """Which rate limits have nothing left."""
     limits = ("requests", "tokens", "input-tokens", "output-tokens")
-    return [what for what in limits if _number(headers.get(f"x-ratelimit-remaining-{what}", "")) == 0]
+    return [what for what in limits if _number(_either(headers, f"x-ratelimit-remaining-{what}")) == 0]
 
 
 def _is_sane(seconds: float) -> bool:

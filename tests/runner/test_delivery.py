@@ -669,3 +669,40 @@ async def test_an_answer_cut_on_purpose() -> None:
     assert (record.status, record.cancelled_by, record.error) == ("cancelled", "stop_rule", None)
     assert record.text.startswith("abc")
     assert record.attempts == []
+
+
+# -- a server that has answered, and is away for a while
+
+BUSY_NOW = sized(b"", "503 Busy", Retry_After="0")
+
+
+async def test_what_has_answered_gets_time_and_not_attempts() -> None:
+    async with delivering(script_of(GOOD, *[BUSY_NOW] * 7, GOOD), retries=1) as (delivery, _):
+        assert (await sent(delivery, request(), monotonic_ns())).attempts == []
+        record = await sent(delivery, request(), monotonic_ns())
+    assert record.status == "ok"
+    assert len(record.attempts) == 7
+
+
+async def test_what_has_never_answered_does_not() -> None:
+    async with delivering(script_of(*[BUSY_NOW] * 7, GOOD), retries=1) as (delivery, _):
+        record = await sent(delivery, request(), monotonic_ns())
+    assert (record.status, len(record.attempts)) == ("error", 1)
+
+
+async def test_nor_does_it_without_retries() -> None:
+    async with delivering(script_of(GOOD, *[BUSY_NOW] * 7, GOOD), retries=0) as (delivery, _):
+        await sent(delivery, request(), monotonic_ns())
+        record = await sent(delivery, request(), monotonic_ns())
+    assert (record.status, len(record.attempts)) == ("error", 0)
+
+
+async def test_nor_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.gate.PATIENCE_NS", -1)
+    async with delivering(script_of(GOOD, *[BUSY_NOW] * 7, GOOD), retries=2) as (delivery, _):
+        dead: list[float] = []
+        delivery._gate.on_dead = dead.append
+        await sent(delivery, request(), monotonic_ns())
+        record = await sent(delivery, request(), monotonic_ns())
+    assert (record.status, len(record.attempts)) == ("error", 2)
+    assert dead

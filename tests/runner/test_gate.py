@@ -302,3 +302,19 @@ async def test_failures_of_one_endpoint_are_the_fleet_s_business() -> None:
     assert await gate.pass_(Ask()) is second
     assert not gate.failed(second, wrong)
     assert not gate.failed(second, Error(ErrorKind.RATE_LIMIT, "later"))
+
+
+async def test_after_a_refusal_it_is_another_one_s_turn_to_find_out() -> None:
+    gate, (only,) = gate_of()
+    gate.busy(only, monotonic_ns(), 10 * MS)
+    order: list[int] = []
+
+    async def go(made: int) -> None:
+        ask = Ask()
+        await gate.pass_(ask, retry=True, made=made)
+        order.append(made)
+        over(gate, ask, only)
+
+    tasks = [asyncio.create_task(go(made)) for made in (3, 1, 2)]
+    await asyncio.wait(tasks)
+    assert order == [1, 2, 3]

@@ -196,3 +196,13 @@ def test_backoff_has_full_jitter() -> None:
 def test_no_header_raises_or_asks_for_a_negative_wait(text: str, name: str) -> None:
     found = wait_s({name: text, "x-ratelimit-remaining-tokens": "0"}, 0, Fixed(1.0), NOW)
     assert found is None or 0 <= found[0] <= HINT_CAP_S
+
+
+def test_limits_a_gateway_handed_on() -> None:
+    headers = {"x-ratelimit-remaining-requests": "0", "llm_provider-x-ratelimit-reset-requests": "2s"}
+    assert wait_s(headers, 0, Fixed(1.0), NOW) == (2.0, "x-ratelimit-reset")
+    headers = {
+        "llm_provider-x-ratelimit-remaining-tokens": "0",
+        "llm_provider-x-ratelimit-reset-tokens": "3s",
+    }
+    assert wait_s(headers, 0, Fixed(1.0), NOW) == (3.0, "x-ratelimit-reset")

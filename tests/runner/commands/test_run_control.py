@@ -472,3 +472,21 @@ def test_a_dead_proxy(cli: Cli, mock: Start, dead: str) -> None:
     assert result.exit_code == 75
     assert "cannot connect to the proxy: Connection refused" in result.stderr
     assert "proxy-secret" not in result.output
+
+
+def test_a_server_that_restarts_costs_no_row(
+    mock_process: Start, spawn: Spawn, until: Until, here: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    first = mock_process("--port", str(port), "--tokens", "4")
+    options = [*to(first), "-c", 4, "--rpm", 1200, "--retries", 1]
+    child = spawn("run", prompts(60), *options, cwd=here)
+    until(lambda: Path("runs/p/records.jsonl").exists() and len(journal()) > 5, child)
+    first.stop()
+    assert child.stderr is not None
+    until(lambda: "cannot be reached" in child.stderr.readline(), child)  # type: ignore[union-attr]
+    mock_process("--port", str(port), "--tokens", "4")
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert "60 of 60 answered" in out
