@@ -311,7 +311,7 @@ class Answer:
         token = False
         if isinstance(delta, dict):
             token = state.add_delta(delta)
-        elif delta is None and isinstance(message, dict):
+        elif isinstance(message, dict):
             token = state.add_message(message)
         elif isinstance(choice.get("text"), str):
             token = state.add_content(choice["text"])

@@ -162,6 +162,7 @@ IN_BAND |= {
     "error event, half json": Case(
         sse(*UNFINISHED, ("error", b'{"message": "m')), Kind.STREAM_ERROR, finish=None
     ),
+    "error event, a number and nothing else": Case(sse(("error", {"code": 503})), Kind.OVERLOADED, "", None),
     "error event, list": Case(sse(("error", ["m"])), Kind.STREAM_ERROR, "", None),
     "error event after the finish": Case(sse(*HELLO, ("error", b"m")), Kind.STREAM_ERROR, usage=usage(2)),
     "error event after done": Case(sse(*HELLO, b"[DONE]", ("error", b"m")), usage=usage(2)),

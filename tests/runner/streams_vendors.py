@@ -421,11 +421,12 @@ VENDORS: dict[str, Case] = {
         tokens=2,
     ),
     "tools, the name in pieces": _calls(
-        {"index": 0, "id": "a", "function": fn("get_")},
+        {"index": 0, "id": "a", "function": fn("ge")},
+        {"index": 0, "function": fn("t_")},
         {"index": 0, "function": fn("weather")},
         {"index": 0, "function": fn(None, "{}")},
         calls=[tool("a", "get_weather", "{}")],
-        tokens=3,
+        tokens=4,
     ),
     "tools, neither index nor id": _calls(
         {"function": fn("f", '{"x":1}')},
@@ -476,7 +477,7 @@ VENDORS: dict[str, Case] = {
     ),
     "tools, ids that are none": _calls(
         {"index": 0, "id": "", "type": 7, "function": fn("f", '{"x":1}')},
-        {"index": 1, "id": {}, "type": "", "function": fn("g", "{}")},
+        {"index": 1, "id": 7, "type": "", "function": fn("g", "{}")},
         calls=[tool(None, "f", '{"x":1}'), tool(None, "g", "{}")],
         tokens=2,
     ),

@@ -88,18 +88,6 @@ def test_both_ways_agree(name: str) -> None:
     assert everything(read(body)) == everything(read(body, quick=False))
 
 
-@pytest.mark.parametrize("size", [1, 7])
-@pytest.mark.parametrize("name", HANDY)
-def test_pieces_change_only_the_stamps(name: str, size: int) -> None:
-    body = CORPUS[name].body
-    timed = {"first_token", "first_content", "last_token", "token_at", "done"}
-    whole, pieces = everything(read(body)), everything(read(body, size=size))
-    assert {k: v for k, v in pieces.items() if k not in timed} == {
-        k: v for k, v in whole.items() if k not in timed
-    }
-    assert {k: v is None for k, v in pieces.items()} == {k: v is None for k, v in whole.items()}
-
-
 _TIMED = {"first_token", "first_content", "last_token", "token_at", "done"}
 
 
@@ -139,9 +127,13 @@ def test_reads_may_end_anywhere(name: str, places: list[int], quick: bool) -> No
 
 @pytest.mark.parametrize("name", HANDY)
 def test_a_read_may_end_at_every_byte(name: str) -> None:
-    # Every border once: each of the pieces that lie seven apart begins one byte later.
+    # All of them at once, and every one once: the borders lie seven apart, and one byte later each time.
     body = CORPUS[name].body
     whole = untimed(read(body))
+    single = everything(read(body, size=1))
+    assert {k: single[k] for k in whole if k != "tokens"} | {"tokens": len(single["token_at"])} == whole
+    timed = everything(read(body))
+    assert {k for k, v in single.items() if v is None} == {k for k, v in timed.items() if v is None}
     for first in range(7):
         assert untimed(read_pieces(cut_at(body, list(range(first, len(body), 7))))) == whole
 
@@ -149,18 +141,20 @@ def test_a_read_may_end_at_every_byte(name: str) -> None:
 _ENDED = [n for n in HANDY if CORPUS[n].body.endswith((b"\n\n", b"\r\n\r\n", b"\r\r"))]
 
 
-@pytest.mark.parametrize("name", _ENDED)
-def test_what_says_nothing_may_follow(name: str) -> None:
-    body = CORPUS[name].body
-    for behind in (b"\n", b"\r\n", b": ping\n\n", b"id: 9\nretry: 1\n\n", b"event: x\n\n"):
-        assert untimed(read(body + behind)) == untimed(read(body))
+def test_what_says_nothing_may_follow() -> None:
+    for name in _ENDED:
+        body = CORPUS[name].body
+        whole = untimed(read(body))
+        for behind in (b"\n", b"\r\n", b": ping\n\n", b"id: 9\nretry: 1\n\n", b"event: x\n\n"):
+            assert untimed(read(body + behind)) == whole, name
 
 
-@pytest.mark.parametrize("name", [n for n in HANDY if CORPUS[n].body.endswith(b"data: [DONE]\n\n")])
-def test_nothing_after_done_counts(name: str) -> None:
-    body = CORPUS[name].body
-    for behind in (b"data: {oops\n\n", sse({"error": "x"}), sse(delta("x")), b"\xff\0{", b"data: x"):
-        assert untimed(read(body + behind)) == untimed(read(body))
+def test_nothing_after_done_counts() -> None:
+    for name in [name for name in HANDY if CORPUS[name].body.endswith(b"data: [DONE]\n\n")]:
+        body = CORPUS[name].body
+        whole = untimed(read(body))
+        for behind in (b"data: {oops\n\n", sse({"error": "x"}), sse(delta("x")), b"\xff\0{", b"data: x"):
+            assert untimed(read(body + behind)) == whole, name
 
 
 @settings(max_examples=300, deadline=None)
@@ -176,11 +170,13 @@ def test_a_stream_of_wrong_bytes_is_read_the_same_both_ways(name: str, data: st.
     assert len(quick["token_at"]) <= len(body)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_stream_can_be_written_as_strict_json(name: str) -> None:
-    answer = read(CORPUS[name].body)
-    out = clean([answer.main_choice(), answer.all_choices(), answer.extra(), answer.usage, answer.response])
-    json.dumps(out, ensure_ascii=False).encode("utf-8")
+def test_every_stream_can_be_written_as_strict_json() -> None:
+    for case in CORPUS.values():
+        answer = read(case.body)
+        out = clean(
+            [answer.main_choice(), answer.all_choices(), answer.extra(), answer.usage, answer.response]
+        )
+        json.dumps(out, ensure_ascii=False).encode("utf-8")
 
 
 @given(st.sampled_from(HANDY), st.data())
@@ -420,6 +416,13 @@ def test_chunk_tokens_are_absent_where_they_are_not_told(chunks: list[dict[str, 
 
 
 # -- verdicts
+
+
+def test_an_empty_stream_says_what_came_in_place_of_a_token() -> None:
+    for answer, word in ((said(done=True), "[DONE]"), (said(), "the end of the body")):
+        verdict = answer.verdict(broken=False)
+        assert verdict is not None
+        assert verdict[:2] == (ErrorKind.EMPTY_STREAM, f"{word} came before a single token")
 
 
 def test_a_broken_transport_after_the_finish_is_ok() -> None:

@@ -18,6 +18,7 @@ from runner.retry import is_retryable
 from runner.sse import Parser
 from runner.stream import LINGER_NS, Stream
 from runner.timeouts import Timeouts
+from runner.transport import open_session
 from tests.runner.streams import (
     CORPUS,
     END,
@@ -1210,6 +1211,14 @@ async def test_a_packed_stream_keeps_its_connection_and_its_times() -> None:
         stream, outcome = await attempt(client)
         check_hello(stream, outcome)
         assert stream.reused is True
+
+
+async def test_a_request_without_a_sink_is_unpacked_by_aiohttp() -> None:
+    async with serving(answering(sized(gzip.compress(b"hello"), Content_Encoding="gzip"))) as server:
+        session = open_session({})
+        async with session.post(server.url, data=b"{}") as response:
+            assert await response.read() == b"hello"
+        await session.close()
 
 
 async def test_a_packed_stream_that_is_cut_says_no_more() -> None:

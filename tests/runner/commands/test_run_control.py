@@ -485,7 +485,7 @@ def test_a_server_that_restarts_costs_no_row(
     until(lambda: Path("runs/p/records.jsonl").exists() and len(journal()) > 5, child)
     first.stop()
     assert child.stderr is not None
-    until(lambda: "cannot be reached" in child.stderr.readline(), child)  # type: ignore[union-attr]
+    until(lambda: "cannot be reached" in child.stderr.readline(), child)
     mock_process("--port", str(port), "--tokens", "4")
     out, err = child.communicate(timeout=60)
     assert child.returncode == 0, err
