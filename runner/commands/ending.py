@@ -74,7 +74,6 @@ def finish(
 
 def _show_pilot(opened: Opened, plan: Plan) -> None:
     from reports.pilot import estimate, render_pilot
-
     from runner.store import OK, StoreError, build_index, inside
 
     try:

@@ -270,6 +270,7 @@ HTTP: dict[str, Http] = {
         _refused(b"429 X", b"data: " + _QUOTA + b"\n\ndata: [DONE]\n\n"), Kind.QUOTA, "", status=429
     ),
     "429, quota in a stream, cut": Http(_refused(b"429 X", b"data: " + _QUOTA), Kind.QUOTA, "", status=429),
+    "429, quota in a list": Http(_refused(b"429 X", b"[" + _QUOTA + b", {}]"), Kind.QUOTA, "", status=429),
     "429, quota in gzip": Http(
         _refused(b"429 X", gzip.compress(_QUOTA), b"Content-Encoding: gzip\r\n"), Kind.QUOTA, "", status=429
     ),
