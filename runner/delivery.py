@@ -225,7 +225,7 @@ class Delivery:
             return self._busy(endpoint, stream, error, made, since)
         if self._stopping.is_set():
             return None
-        if attempts_left(error.kind, self._retries, made):
+        if error.retryable and attempts_left(error.kind, self._retries, made):
             return wait_s(stream.headers, made, self._rng, time.time())
         return (0.0, "other_endpoint") if elsewhere and not is_retryable(error.kind) else None
 

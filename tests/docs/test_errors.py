@@ -33,6 +33,8 @@ def again(kind: ErrorKind) -> str:
     if kind not in LIMITS:
         return "no"
     limit = LIMITS[kind]
+    if kind is ErrorKind.BAD_ENCODING:
+        return "yes, where it is corrupt; not where it is unknown"
     return "yes" if limit is None else f"at most {limit} {'time' if limit == 1 else 'times'}"
 
 

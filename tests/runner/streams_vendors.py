@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.runner.streams_json import HELLO, ID, UNFINISHED, Case, call, delta, fn, sse, usage
+from tests.runner.streams_json import HELLO, ID, UNFINISHED, Case, call, delta, fn, sse, tool, usage
 
 
 def choice(**fields: Any) -> dict[str, Any]:
@@ -159,12 +159,16 @@ VENDORS: dict[str, Case] = {
     "the whole message at the end, with its tool calls": Case(
         sse(
             call(index=0, id="a", type="function", function=fn("f", '{"x":1}')),
-            choice(index=0, message={"content": None, "tool_calls": [_F]}, finish_reason="tool_calls"),
+            choice(
+                index=0,
+                message={"content": None, "tool_calls": [tool("a", "f", '{"x":1}')]},
+                finish_reason="tool_calls",
+            ),
         ),
         text="",
         finish="tool_calls",
         tokens=1,
-        more={"tool_calls": [_F]},
+        more={"tool_calls": [tool("a", "f", '{"x":1}')]},
     ),
     "messages in place of deltas": _said(
         "HaHa",

@@ -706,3 +706,12 @@ async def test_nor_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         record = await sent(delivery, request(), monotonic_ns())
     assert (record.status, len(record.attempts)) == ("error", 2)
     assert dead
+
+
+async def test_an_encoding_nobody_asked_for_is_not_asked_for_again() -> None:
+    packed = sized(b"\x0b\x02\x80hi\x03", Content_Encoding="br")
+    async with delivering(script_of(packed, GOOD)) as (delivery, server):
+        record = await sent(delivery, request(), monotonic_ns())
+        assert len(server.peers) == 1
+    assert record.error is not None
+    assert (record.error.kind, record.error.retryable, record.attempts) == ("bad_encoding", False, [])
