@@ -268,6 +268,8 @@ class Gate:
         """Its usage is known."""
         if self._tokens is not None:
             self._tokens.learn(ask.size, ask.guessed, prompt, completion)
+            if self._waiting:
+                self._pump()
 
     def written(self, ask: Ask) -> None:
         """Its request's record is written."""

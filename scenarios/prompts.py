@@ -275,7 +275,10 @@ class _Tally:
             self._refuse(RowError("half a surrogate pair is no text").at(row.line, row.index, self._unit))
         else:
             self._accept(built)
-            if "max_tokens" not in built.body and "max_completion_tokens" not in built.body:
+            given = [
+                built.body[name] for name in ("max_tokens", "max_completion_tokens") if name in built.body
+            ]
+            if not given or any(type(limit) is not int or limit < 0 for limit in given):
                 self.unlimited += 1
                 self.first_unlimited = self.first_unlimited or row.line
 
