@@ -237,6 +237,7 @@ class Delivery:
         # The run's refusals in a row count too, up to 8 s: whether the server is back, only asking tells.
         backoff = backoff_s(max(min(made, _SHARED_STEPS), min(endpoint.refusals, _SHARED_STEPS)), self._rng)
         seconds, wait_for = hint or (backoff, "backoff")
+        seconds = seconds or backoff  # "at once", said by one that refuses, would be a storm
         why = f"{endpoint.base_url} " + (
             "cannot be reached"
             if error.kind is ErrorKind.CONNECT
