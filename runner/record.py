@@ -16,7 +16,8 @@ from msgspec import UNSET, Struct, UnsetType
 #   1  first version
 #   2  cost, cost_source, cost_bound of records and attempts; base_url of connections and attempts; in the
 #      manifest a session's reserved_cost. Version 1 is read as it is: all of them are optional
-SCHEMA_VERSION = 2
+#   3  held_ns, conversation, turn, asked_input_tokens, asked_output_tokens, all optional; `bench` manifests
+SCHEMA_VERSION = 3
 
 Phase = Literal["warmup", "measure"]
 Status = Literal["ok", "error", "cancelled"]
@@ -126,6 +127,11 @@ class Record(Struct):
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
     attempts: list[Attempt] = msgspec.field(default_factory=list)
     connection: Connection = Connection()
+    held_ns: int | UnsetType = UNSET  # an open loop's arrival waited so long for a place; absent: it did not
+    conversation: int | UnsetType = UNSET  # which one, and which of its turns, where it is sent turn by turn
+    turn: int | UnsetType = UNSET
+    asked_input_tokens: int | UnsetType = UNSET  # what a bench meant the prompt and the answer to be
+    asked_output_tokens: int | UnsetType = UNSET
     chunk_us: list[int] | UnsetType = UNSET  # from first_token_at to each token-bearing chunk; the first is 0
     chunk_tokens: list[int] | UnsetType = UNSET
     request: dict[str, Any] | UnsetType = UNSET  # the body as sent
