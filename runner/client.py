@@ -88,6 +88,7 @@ class Client:
         *,
         fresh: bool = False,
         choices: int = 1,
+        leave_after: int | None = None,
     ) -> tuple[Stream, Outcome]:
         """One request, one response.
 
@@ -97,8 +98,15 @@ class Client:
             opened: is handed the stream before anything is sent, so that it can be cut from outside.
             fresh: on a connection of its own rather than a kept one.
             choices: how many the body asks for (`n`).
+            leave_after: token-bearing chunks after which its user leaves.
         """
-        stream = Stream(self._timeouts, fresh=fresh, choices=choices, stop_after=self._stop_after)
+        stream = Stream(
+            self._timeouts,
+            fresh=fresh,
+            choices=choices,
+            stop_after=self._stop_after if leave_after is None else leave_after,
+            stop_by="stop_rule" if leave_after is None else "abandon",
+        )
         opened(stream)
         post = self._session.post(self._urls[api], data=body, allow_redirects=False)
         raised: BaseException | None = None

@@ -44,6 +44,17 @@ class Keep(msgspec.Struct, frozen=True):
     times: bool = True
 
 
+class About(msgspec.Struct, frozen=True):
+    """What a bench's load says of a request, for its record; and when its user leaves."""
+
+    conversation: int | None = None
+    turn: int | None = None
+    asked_input_tokens: int | None = None
+    asked_output_tokens: int | None = None
+    leave_after_tokens: int | None = None
+    patience_s: float | None = None  # until the first token
+
+
 class Prepared(msgspec.Struct):
     """A request ready to go: its final body, and what it asks of the gate."""
 
@@ -54,6 +65,8 @@ class Prepared(msgspec.Struct):
     price: Price | None
     choices: int
     endpoint: Endpoint | None = None  # where it may go now, once admitted
+    about: About | None = None  # in a bench
+    held_ns: int = 0  # in a bench: waited because no more may be in flight
 
 
 class Delivery:
@@ -172,6 +185,7 @@ class Delivery:
     async def _attempt(self, prepared: Prepared, endpoint: Endpoint, fresh: bool) -> tuple[Stream, Outcome]:
         gate = self._gate
         opened: list[Stream] = []
+        about = prepared.about
 
         def opened_one(stream: Stream) -> None:
             opened.append(stream)
@@ -180,11 +194,18 @@ class Delivery:
             stream.on_first_token = lambda: self._begun(endpoint, stream)
             if self._cut_by is not None:
                 stream.cut(by=self._cut_by)
+            if about is not None and about.patience_s is not None:
+                asyncio.get_running_loop().call_later(about.patience_s, _leave, stream)
 
         ok, charge = False, prepared.ask.worst
         try:
             stream, outcome = await endpoint.client.attempt(
-                prepared.request.api, prepared.data, opened_one, fresh=fresh, choices=prepared.choices
+                prepared.request.api,
+                prepared.data,
+                opened_one,
+                fresh=fresh,
+                choices=prepared.choices,
+                leave_after=None if about is None else about.leave_after_tokens,
             )
             ok = outcome.status == "ok"
             charge = charged(*_cost(prepared, stream, outcome))
@@ -360,7 +381,24 @@ class Delivery:
             record.chunk_tokens = tokens
         if self._keep.request:
             record.request = prepared.body
+        if prepared.held_ns:
+            record.held_ns = prepared.held_ns
+        if prepared.about is not None:
+            _describe(record, prepared.about)
         return record
+
+
+def _describe(record: Record, about: About) -> None:
+    for name in ("conversation", "turn", "asked_input_tokens", "asked_output_tokens"):
+        value = getattr(about, name)
+        if value is not None:
+            setattr(record, name, value)
+
+
+def _leave(stream: Stream) -> None:
+    """A user whose patience is over, and who has seen nothing yet, goes."""
+    if stream.answer.first_token_at is None:
+        stream.cut(by="abandon")
 
 
 def _cost(

@@ -43,6 +43,7 @@ class Gate:
         budget: where spending is limited.
         adaptive: where concurrency follows the server; `resize` is told of every change.
         tell: shows one line to the user.
+        cools: a refusal holds back what comes after it. Not where the load is what is measured.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Gate:
         adaptive: Adaptive | None = None,
         resize: Callable[[int], None] = lambda _: None,
         tell: Callable[[str], None] = lambda _: None,
+        cools: bool = True,
     ) -> None:
         self.fleet = fleet
+        self._cools = cools
         self.budget = budget
         self.cooldowns = 0
         self.cooldown_ns = 0  # time in which a 429 or 503 held an endpoint
@@ -280,6 +283,8 @@ class Gate:
 
     def busy(self, endpoint: Endpoint, sent_at: int, wait_ns: int, why: str = "the server refuses") -> None:
         """It was refused with "later", or nobody was there: the endpoint cools down, for every request."""
+        if not self._cools:
+            return
         now = monotonic_ns()
         before = endpoint.cool_until
         if endpoint.cool(sent_at, now, wait_ns):

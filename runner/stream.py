@@ -40,7 +40,13 @@ class Stream:
     """One attempt. Instants are `monotonic_ns`, `None` where the thing did not happen."""
 
     def __init__(
-        self, timeouts: Timeouts, *, fresh: bool = False, choices: int = 1, stop_after: int | None = None
+        self,
+        timeouts: Timeouts,
+        *,
+        fresh: bool = False,
+        choices: int = 1,
+        stop_after: int | None = None,
+        stop_by: CancelledBy = "stop_rule",
     ) -> None:
         self.fresh = fresh
         self.answer = Answer()
@@ -61,6 +67,7 @@ class Stream:
         self.on_head: Any = None  # called without arguments, as on_first_token is
         self.on_first_token: Any = None
         self._stop_after = stop_after  # token-bearing chunks after which it is cut on purpose
+        self._stop_by = stop_by
         self._timeouts = timeouts
         self._choices = choices  # asked for: one that starts late is waited for
         self._loop = asyncio.get_running_loop()
@@ -243,7 +250,7 @@ class Stream:
 
     def _stop_if_enough(self) -> None:
         if len(self.answer.token_at) >= (self._stop_after or 0):
-            self.cut(by="stop_rule")
+            self.cut(by=self._stop_by)
 
     def _sniff(self, data: bytes, at: int) -> None:
         # The first byte tells more than Content-Type: errors come labelled as streams, and streams as text.
