@@ -149,3 +149,46 @@ class Breaker:
             return self._refused >= _REFUSED or in_a_row >= _NOTHING_WORKS
         misdirected = error.kind in _TARGET or error.http_status in {404, 405}
         return misdirected or in_a_row >= _UNPROVEN_ROWS
+
+
+_GONE = frozenset({ErrorKind.CONNECT, ErrorKind.DISCONNECTED, ErrorKind.AUTH, ErrorKind.QUOTA})
+_GONE_S = 10.0
+
+
+class LoadBreaker:
+    """Ends a bench whose target is not there, or is the wrong one. A target that fails under load is a result.
+
+    Before the first token of any answer, one failure that is the target's (or a 404) ends it, and so do three
+    bad requests in a row. After it, only ten seconds and fifty requests in which nobody was there to answer.
+    """
+
+    def __init__(self) -> None:
+        self.tripped: Error | None = None
+        self._proven = False
+        self._bad = 0
+        self._gone = 0
+        self._gone_since = 0
+
+    def token(self) -> None:
+        """Take the first token of any answer."""
+        self._proven = True
+        self._gone = 0
+
+    def note(self, error: Error | None, now: int) -> bool:
+        """Take the end of one request at the instant `now` (ns). Returns whether to stop."""
+        if error is None:
+            self.token()
+        elif not self._proven:
+            self._bad += error.kind is ErrorKind.BAD_REQUEST
+            wrong = error.kind in _TARGET or error.http_status in {404, 405}
+            self._trip(error, if_=wrong or self._bad >= _UNPROVEN_ROWS)
+        if error is not None and error.kind in _GONE:
+            self._gone_since = self._gone_since if self._gone else now
+            self._gone += 1
+            long = now - self._gone_since >= _GONE_S * 1e9
+            self._trip(error, if_=long and self._gone >= _NOTHING_WORKS)
+        return self.tripped is not None
+
+    def _trip(self, error: Error, *, if_: bool) -> None:
+        if if_ and self.tripped is None:
+            self.tripped = error

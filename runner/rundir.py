@@ -307,7 +307,7 @@ def _begin(
 
     prompts = PromptFile(name=source_name, sha256=plan.sha256, rows=plan.rows, requests=plan.requests)
     if manifest is None:
-        manifest = Manifest(kind="run", created=_now(), scenario=scenario)
+        manifest = Manifest(kind="run", created=now_text(), scenario=scenario)
     manifest.scenario, manifest.prompts = scenario, prompts
     manifest.schema_version = SCHEMA_VERSION
     session = new_session(len(manifest.sessions) + 1, options)
@@ -362,7 +362,7 @@ def new_session(number: int, options: dict[str, Any]) -> Session:
     """A session that begins now."""
     return Session(
         number=number,
-        started=_now(),
+        started=now_text(),
         anchor_ns=time.monotonic_ns(),
         wall_ns=time.time_ns(),
         boot_id=_boot_id(),
@@ -373,7 +373,8 @@ def new_session(number: int, options: dict[str, Any]) -> Session:
     )
 
 
-def _now() -> str:
+def now_text() -> str:
+    """The wall clock, ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

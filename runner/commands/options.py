@@ -131,6 +131,23 @@ def _finite(text: str) -> float:
     return value if math.isfinite(value) else _not_finite(text)
 
 
+class Tag(click.ParamType[tuple[str, str]]):
+    """`KEY=VALUE`, kept with the run."""
+
+    name = "key=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Return (key, value)."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = str(value).partition("=")
+        if not equals or not key.strip() or not text.isprintable() or not key.isprintable():
+            self.fail(f"{value!r} is not KEY=VALUE, as in build=1234", param, ctx)
+        return key.strip(), text
+
+
 class Header(click.ParamType[tuple[str, str]]):
     """`NAME:VALUE`, sent with every request."""
 

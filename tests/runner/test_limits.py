@@ -7,7 +7,7 @@ from time import monotonic_ns
 
 import pytest
 
-from runner.limits import Breaker, Slots
+from runner.limits import Breaker, LoadBreaker, Slots
 from runner.record import Error, ErrorKind
 
 
@@ -206,3 +206,51 @@ def test_what_an_earlier_session_answered_proves_the_settings() -> None:
     breaker = Breaker(answered=True)
     assert not any(breaker.note(error(ErrorKind.BAD_REQUEST, 400)) for _ in range(100))
     assert [breaker.note(error(ErrorKind.AUTH, 401)) for _ in range(3)] == [False, False, True]
+
+
+# -- of a bench
+
+
+def busy() -> Error:
+    return Error(ErrorKind.OVERLOADED, "later", http_status=503)
+
+
+def test_a_bench_goes_on_though_the_server_refuses_everything() -> None:
+    breaker = LoadBreaker()
+    assert not any(breaker.note(busy(), second * 10**9) for second in range(1000))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Error(ErrorKind.CONNECT, "x"),
+        Error(ErrorKind.AUTH, "x", http_status=401),
+        Error(ErrorKind.BAD_REQUEST, "x", http_status=404),
+    ],
+)
+def test_a_bench_of_the_wrong_target_ends_with_its_first_failure(error: Error) -> None:
+    breaker = LoadBreaker()
+    assert breaker.note(error, 1)
+    assert breaker.tripped is error
+
+
+def test_a_bench_ends_with_the_third_bad_request_before_any_token() -> None:
+    breaker = LoadBreaker()
+    bad = Error(ErrorKind.BAD_REQUEST, "x", http_status=400)
+    assert [breaker.note(bad, 1) for _ in range(3)] == [False, False, True]
+    answered = LoadBreaker()
+    answered.token()
+    assert not any(answered.note(bad, 1) for _ in range(100))
+
+
+def test_a_bench_ends_when_nobody_was_there_for_ten_seconds_and_fifty_requests() -> None:
+    gone = Error(ErrorKind.CONNECT, "x")
+    breaker = LoadBreaker()
+    breaker.token()
+    assert not any(breaker.note(gone, n) for n in range(1000))  # many, at once
+    assert breaker.note(gone, 10 * 10**9)
+    slow = LoadBreaker()
+    slow.token()
+    assert not any(slow.note(gone, n * 10**9) for n in range(49))  # long, but few
+    slow.note(None, 49 * 10**9)
+    assert not slow.note(gone, 50 * 10**9)

@@ -1,0 +1,150 @@
+"""What is seen of a bench while it runs: one line that renews itself, or plain lines without a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
+
+from runner.record import Record, tokens
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+PLAIN_EVERY_S = 5.0
+_WINDOW_S = 10.0
+_BUCKETS_A_DECADE = 40  # 6 % wide: enough to look at
+
+
+class Live:
+    """Counts while the load runs. A quick look, not the report: its percentiles come from coarse buckets."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.failed = 0
+        self.tokens = 0
+        self._ttft: dict[int, int] = {}
+        self._timed = 0
+
+    def add(self, record: Record) -> None:
+        """Count a record."""
+        self.done += 1
+        self.failed += record.status == "error"
+        self.tokens += tokens(record.usage or record.usage_partial).completion or 0
+        if record.status == "ok" and record.sent_at is not None and record.first_token_at is not None:
+            took_ms = max((record.first_token_at - record.sent_at) / 1e6, 1e-3)
+            bucket = round(math.log10(took_ms) * _BUCKETS_A_DECADE)
+            self._ttft[bucket] = self._ttft.get(bucket, 0) + 1
+            self._timed += 1
+
+    def ttft_ms(self, p: float) -> float | None:
+        """A percentile of TTFT so far."""
+        if not self._timed:
+            return None
+        rank, seen = max(1, math.ceil(self._timed * p / 100)), 0
+        for bucket in sorted(self._ttft):
+            seen += self._ttft[bucket]
+            if seen >= rank:
+                return float(10 ** (bucket / _BUCKETS_A_DECADE))
+        return None
+
+
+class View(msgspec.Struct, frozen=True):
+    """How things stand at one moment."""
+
+    started: int
+    done: int
+    failed: int
+    in_flight: int
+    tokens: int
+    asked_per_s: float | None  # requests a second, where the load asks for a rate
+    ttft_p50_ms: float | None
+    ttft_p95_ms: float | None
+    state: str = ""
+
+
+class Screen:
+    """Shows views on a text stream (stderr). Its methods may wait for the terminal: not for the loop.
+
+    Args:
+        total_s: how long the load lasts, where that is known.
+        total: how many requests it has, where that is.
+    """
+
+    def __init__(self, total_s: float | None, total: int | None, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._total_s, self._total = total_s, total
+        self._started = time.monotonic()
+        self._next_line = self._started + PLAIN_EVERY_S
+        self._recent: deque[tuple[float, int, int]] = deque([(self._started, 0, 0)])
+        self._bar: tqdm[Any] | None = None
+        if self._stream.isatty():
+            from tqdm import tqdm
+
+            by_time = total is None and total_s is not None
+            self._bar = tqdm(
+                total=round(total_s or 0) if by_time else total,
+                file=self._stream,
+                unit="s" if by_time else "req",
+                dynamic_ncols=True,
+                bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}" if total or total_s else None,
+            )
+        self._by_time = total is None and total_s is not None
+
+    def show(self, view: View) -> None:
+        """Show how things stand. A terminal that has gone away stops nothing."""
+        with contextlib.suppress(OSError, ValueError):
+            now = time.monotonic()
+            self._recent.append((now, view.started, view.tokens))
+            while len(self._recent) > 2 and now - self._recent[0][0] > _WINDOW_S:
+                self._recent.popleft()
+            if self._bar is not None:
+                self._bar.set_postfix_str(self._words(view), refresh=False)
+                place = now - self._started if self._by_time else view.done
+                self._bar.update(min(place, self._bar.total or place) - self._bar.n)
+                self._bar.refresh()
+            elif now >= self._next_line:
+                self._next_line = now + PLAIN_EVERY_S
+                self.say(f"{now - self._started:.0f} s, {self._words(view)}")
+
+    def say(self, text: str) -> None:
+        """Show one line of its own."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._bar is not None:
+                self._bar.write(text, file=self._stream)
+            else:
+                print(text, file=self._stream, flush=True)
+
+    def close(self, view: View) -> None:
+        """Show the last state and leave it standing."""
+        if self._bar is not None:
+            self.show(view)
+            with contextlib.suppress(OSError, ValueError):
+                self._bar.close()
+        else:
+            self._recent = deque(
+                [(self._started, 0, 0), (time.monotonic(), view.started, view.tokens)], maxlen=2
+            )
+            self.say(f"{time.monotonic() - self._started:.1f} s, {self._words(view)}")
+
+    def _words(self, view: View) -> str:
+        (then, started, made), (now, started_now, made_now) = self._recent[0], self._recent[-1]
+        passed = max(now - then, 1e-3)
+        rate = f"{(started_now - started) / passed:,.1f}"
+        if view.asked_per_s is not None:
+            rate += f" of {view.asked_per_s:,.1f}"
+        ttft = "/".join("-" if at is None else f"{at:,.0f}" for at in (view.ttft_p50_ms, view.ttft_p95_ms))
+        parts = [
+            f"{view.done:,} done",
+            f"{view.in_flight:,} in flight",
+            f"{rate} req/s",
+            f"TTFT p50/p95 {ttft} ms",
+            f"{(made_now - made) / passed:,.0f} tok/s",
+            f"{view.failed:,} failed",
+        ]
+        return ", ".join([*parts, view.state] if view.state else parts)
