@@ -27,7 +27,7 @@ WAYS = ("prompt", "messages", "body")
 NO_MODEL = "no model: give --model or a `model` column"
 
 _TABLES: frozenset[Format] = frozenset({"csv", "tsv", "parquet"})
-_CAPS = frozenset({"max_tokens", "max_completion_tokens"})
+CAPS = frozenset({"max_tokens", "max_completion_tokens"})
 _BATCH_KEYS = ("method", "url", "body")
 _URLS: dict[str, Api] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
 _SHAPES_KEPT = 256
@@ -155,9 +155,9 @@ class BodyBuilder:
         fields = {name: self._cell(name, columns[name]) for name in names if not self._absent(columns[name])}
         model, overrode = self._choose_model(fields.get("model"))
         body: dict[str, Any] = {"model": model, **content, **self._params}
-        if _CAPS & fields.keys():
+        if CAPS & fields.keys():
             # One limit under two names: a row's own replaces the one of the settings, whichever name it has.
-            for name in _CAPS:
+            for name in CAPS:
                 body.pop(name, None)
         body.update(fields)
         body["model"] = model
