@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from scenarios.request import Api
 from scenarios.units import seconds
@@ -151,11 +151,11 @@ class Scenario(Struct, kw_only=True, forbid_unknown_fields=True):
     """Of the file, or of the library; not a key of the file."""
     description: str = ""
     seed: int = 0
-    target: Target = Target()
-    prompts: Prompts = Prompts()
+    target: Target = field(default_factory=Target)
+    prompts: Prompts = field(default_factory=Prompts)
     request: dict[str, Any] = {}
     """Body fields."""
-    load: Load = Load()
+    load: Load = field(default_factory=Load)
     slo: dict[str, Time] = {}
     """For goodput: by metric, the longest time that is good."""
     thresholds: dict[str, list[str]] = {}
