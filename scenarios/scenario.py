@@ -26,6 +26,35 @@ Time = str | int | float
 """A duration: "30s", "500ms", "10m", "1h", or a number of seconds."""
 
 
+class ScenarioError(ValueError):
+    """A scenario that cannot be used: where, which key, why, what is allowed. Its text holds no secret."""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        key: str = "",
+        hint: str = "",
+        others: tuple[str, ...] = (),
+        place: str | None = None,
+    ) -> None:
+        self.reason = reason
+        self.key = key
+        """Dotted; empty where it is about the file."""
+        self.hint = hint
+        self.others = others
+        """Keys it contradicts."""
+        self.place = place
+        """The file, or the flag that brought the key."""
+        subject = "" if place == f"--set {key}" else f"{key} "
+        text = f"{subject if key else ''}{reason}" + (f"; {hint}" if hint else "")
+        super().__init__(f"{place}: {text}" if place else text)
+
+    def at(self, place: str) -> ScenarioError:
+        """The same, with where it stands."""
+        return ScenarioError(self.reason, key=self.key, hint=self.hint, others=self.others, place=place)
+
+
 class Target(Struct, kw_only=True, forbid_unknown_fields=True):
     """Where requests go. Never a key: only the name of the variable that holds it."""
 
@@ -34,6 +63,7 @@ class Target(Struct, kw_only=True, forbid_unknown_fields=True):
     api: Api = "chat"
     api_key_env: str | None = None
     headers: dict[str, str] = {}
+    """Values are `env:NAME`: the variable that holds the header's value."""
     price: dict[str, float] | None = None
     """Per million tokens: input, cached_input, output."""
 
