@@ -52,14 +52,13 @@ class TokenMeter(Meter):
         """Tokens of a request with a body of `size` bytes and an answer of at most `most` tokens."""
         return size * self._ratio + (self._output if most is None else min(self._output, most))
 
-    def learn(self, size: int, guessed: float, prompt: int | None, completion: int | None) -> None:
-        """Take what the usage of an answer told; `None` where it did not."""
-        if prompt is None or completion is None:
-            return
+    def learn(self, size: int, guessed: float, prompt: int, completion: int, *, whole: bool = True) -> None:
+        """Put right what was guessed for a request and, where its answer is `whole`, guess better."""
         self.correct(prompt + completion - guessed)
-        self._output += self._WEIGHT * (completion - self._output)
         if size:
             self._ratio += self._WEIGHT * (prompt / size - self._ratio)
+        if whole:
+            self._output += self._WEIGHT * (completion - self._output)
 
 
 class Adaptive:

@@ -29,7 +29,7 @@ async def turns(count: int = 5) -> None:
 
 def over(gate: Gate, ask: Ask, endpoint: Endpoint, *, ok: bool = True, charge: float = 0.0) -> None:
     """An attempt from its head to its record."""
-    gate.head(endpoint, 200 if ok else 500)
+    gate.head(ask, endpoint, 200 if ok else 500)
     gate.ended(ask, endpoint, ok=ok, headless=False, charge=charge)
     gate.written(ask)
 
@@ -71,7 +71,7 @@ async def test_tokens_a_minute() -> None:
 
 async def test_retries_go_first() -> None:
     gate, (only,) = gate_of()
-    gate.busy(only, monotonic_ns(), 30 * MS)
+    gate.busy(Ask(), only, monotonic_ns(), 30 * MS)
     order: list[str] = []
 
     async def go(name: str, retry: bool) -> None:
@@ -87,7 +87,7 @@ async def test_retries_go_first() -> None:
 
 async def test_a_refusal_holds_everybody_until_the_very_instant() -> None:
     gate, (only,) = gate_of()
-    gate.busy(only, monotonic_ns(), 50 * MS)
+    gate.busy(Ask(), only, monotonic_ns(), 50 * MS)
     until = only.cool_until
     at = []
 
@@ -105,36 +105,35 @@ async def test_a_refusal_holds_everybody_until_the_very_instant() -> None:
 
 async def test_after_a_cool_down_one_goes_ahead() -> None:
     gate, (only,) = gate_of()
-    gate.busy(only, monotonic_ns(), 1 * MS)
+    gate.busy(Ask(), only, monotonic_ns(), 1 * MS)
     asks = [Ask() for _ in range(4)]
     tasks = [asyncio.create_task(gate.pass_(ask)) for ask in asks]
     await asyncio.wait(tasks[:1])
     await asyncio.sleep(0.02)
     assert [task.done() for task in tasks] == [True, False, False, False]
-    gate.head(only, 200)
+    gate.head(asks[0], only, 200)
     await turns()
     assert [task.done() for task in tasks] == [True, True, True, False]
-    gate.busy(only, monotonic_ns(), 1 * MS)  # one of them was refused: back to one
-    gate.head(only, 429)
-    gate.head(only, 429)
+    gate.head(asks[1], only, 429)
+    gate.busy(asks[1], only, monotonic_ns(), 1 * MS)  # one of them was refused: back to one
     await asyncio.wait(tasks)
     assert only.in_flight == 4
 
 
 async def test_another_endpoint_takes_over_at_once() -> None:
     gate, (first, second) = gate_of(2)
-    gate.busy(first, monotonic_ns(), 60 * S)
+    gate.busy(Ask(), first, monotonic_ns(), 60 * S)
     for _ in range(3):
-        assert await gate.pass_(Ask(), retry=True, avoid=first) is second
+        assert await gate.pass_(Ask(), retry=True, avoid=[first]) is second
 
 
 async def test_too_long_a_wait_is_told() -> None:
     gate, (only,) = gate_of()
     told: list[float] = []
     gate.on_shut = told.append
-    gate.busy(only, monotonic_ns(), 599 * S)
+    gate.busy(Ask(), only, monotonic_ns(), 599 * S)
     assert told == []
-    gate.busy(only, monotonic_ns(), 3600 * S)
+    gate.busy(Ask(), only, monotonic_ns(), 3600 * S)
     assert [round(seconds) for seconds in told] == [3600]
 
 
@@ -142,15 +141,15 @@ async def test_too_long_for_one_of_two_is_none_of_the_run_s_business() -> None:
     gate, (first, second) = gate_of(2)
     told: list[float] = []
     gate.on_shut = told.append
-    gate.busy(first, monotonic_ns(), 3600 * S)
+    gate.busy(Ask(), first, monotonic_ns(), 3600 * S)
     assert told == []
-    gate.busy(second, monotonic_ns(), 3600 * S)
+    gate.busy(Ask(), second, monotonic_ns(), 3600 * S)
     assert len(told) == 1
 
 
 async def test_stop_lets_nobody_through() -> None:
     gate, (only,) = gate_of()
-    gate.busy(only, monotonic_ns(), 60 * S)
+    gate.busy(Ask(), only, monotonic_ns(), 60 * S)
     tasks = [asyncio.create_task(gate.pass_(Ask(), retry=retry)) for retry in (True, False)]
     await turns()
     gate.stop()
@@ -161,7 +160,7 @@ async def test_stop_lets_nobody_through() -> None:
 
 async def test_who_is_cancelled_while_waiting_takes_no_place() -> None:
     gate, (only,) = gate_of()
-    gate.busy(only, monotonic_ns(), 5 * MS)
+    gate.busy(Ask(), only, monotonic_ns(), 5 * MS)
     first, second = (asyncio.create_task(gate.pass_(Ask())) for _ in range(2))
     await turns()
     first.cancel()
@@ -178,7 +177,7 @@ async def test_who_is_cancelled_as_it_passes_gives_back() -> None:
     await gate.pass_(held)
     waiting = asyncio.create_task(gate.pass_(Ask(worst=1.0)))
     await turns()
-    gate.head(only, 200)  # lets it pass
+    gate.head(held, only, 200)  # lets it pass
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -291,22 +290,22 @@ async def test_adaptive_is_told_and_tells() -> None:
     for _ in range(4):
         gate.first_token(only, now, now + 100 * MS)
     assert limits == [8]
-    gate.busy(only, monotonic_ns(), 0)
+    gate.busy(Ask(), only, monotonic_ns(), 0)
     assert limits == [8, 4]
 
 
 async def test_failures_of_one_endpoint_are_the_fleet_s_business() -> None:
     gate, (first, second) = gate_of(2)
     wrong = Error(ErrorKind.AUTH, "no")
-    assert gate.failed(first, wrong)
+    assert gate.failed(Ask(), first, wrong)
     assert await gate.pass_(Ask()) is second
-    assert not gate.failed(second, wrong)
-    assert not gate.failed(second, Error(ErrorKind.RATE_LIMIT, "later"))
+    assert not gate.failed(Ask(), second, wrong)
+    assert not gate.failed(Ask(), second, Error(ErrorKind.RATE_LIMIT, "later"))
 
 
 async def test_after_a_refusal_it_is_another_one_s_turn_to_find_out() -> None:
     gate, (only,) = gate_of()
-    gate.busy(only, monotonic_ns(), 10 * MS)
+    gate.busy(Ask(), only, monotonic_ns(), 10 * MS)
     order: list[int] = []
 
     async def go(made: int) -> None:

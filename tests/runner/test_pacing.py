@@ -58,8 +58,16 @@ def test_tokens_are_put_right_by_usage() -> None:
     before = meter.next_at
     meter.learn(400, guessed, 50, 30)
     assert before - meter.next_at == 120 * MS
-    meter.learn(400, guessed, None, 30)  # half a word is none
-    assert before - meter.next_at == 120 * MS
+
+
+def test_an_answer_that_broke_off_is_put_right_and_no_example() -> None:
+    meter = TokenMeter(60_000)
+    before = meter.guess(0, None)
+    meter.take(S, 256)
+    at = meter.next_at
+    meter.learn(0, 256, 50, 6, whole=False)
+    assert at - meter.next_at == 200 * MS
+    assert meter.guess(0, None) == before
 
 
 def test_the_guess_learns() -> None:
