@@ -69,6 +69,111 @@ async def test_tokens_a_minute() -> None:
     assert monotonic_ns() - started >= 4 * 40 * MS - 15 * MS
 
 
+async def passed(*tasks: asyncio.Task[Any]) -> int:
+    await turns(20)
+    return sum(task.done() for task in tasks)
+
+
+class Clock:
+    """The gate's clock, by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = S
+        monkeypatch.setattr("runner.gate.monotonic_ns", lambda: self.now)
+
+
+async def test_usage_that_frees_tokens_wakes_who_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    gate, _ = gate_of(tpm=60)  # one a second
+    first = Ask(most_tokens=200)
+    await gate.pass_(first)
+    waiting = asyncio.create_task(gate.pass_(Ask()))
+    clock.now += 3 * S
+    assert await passed(waiting) == 0
+    gate.used(first, 1, 2)  # and not the two hundred that were guessed
+    assert await passed(waiting) == 1
+    gate.stop()
+
+
+async def test_what_a_refused_attempt_did_not_use_wakes_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    gate, _ = gate_of(tpm=60)
+    first = Ask(most_tokens=200)
+    await gate.pass_(first)
+    waiting = asyncio.create_task(gate.pass_(Ask()))
+    clock.now += 1
+    assert await passed(waiting) == 0
+    gate.unused(first)
+    assert await passed(waiting) == 1
+    gate.unused(first)  # given back once only
+    assert gate._tokens is not None
+    assert gate._tokens.next_at > clock.now + 200 * S
+    gate.stop()
+
+
+async def test_an_attempt_that_broke_off_used_at_least_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    gate, _ = gate_of(tpm=60)
+    ask = Ask(most_tokens=20)
+    await gate.pass_(ask)
+    assert gate._tokens is not None
+    before = gate._tokens.next_at
+    gate.used_at_least(ask, 15)  # it may have used all twenty
+    assert gate._tokens.next_at == before
+    gate.used_at_least(ask, 25)
+    gate.used_at_least(ask, 25)
+    assert gate._tokens.next_at == before + 5 * S
+    assert clock.now < before
+
+
+async def test_the_turn_of_what_was_held_back_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    gate, _ = gate_of(rpm=1)
+    first = Ask()
+    await gate.pass_(first)
+    waiting = [asyncio.create_task(gate.pass_(Ask())) for _ in range(2)]
+    assert await passed(*waiting) == 0
+    gate.unused(first)  # sent and refused: it had its turn
+    assert await passed(*waiting) == 0
+    gate.unused(first, sent=False)
+    assert await passed(*waiting) == 1
+    gate.stop()
+    await asyncio.wait(waiting)
+
+
+async def test_who_is_cancelled_as_it_passes_gives_its_turn_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    gate, (only,) = gate_of(rpm=1)
+    first = Ask()
+    await gate.pass_(first)
+    one, two = (asyncio.create_task(gate.pass_(Ask())) for _ in range(2))
+    await turns()
+    gate.unused(first, sent=False)  # lets it pass
+    one.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await one
+    assert await passed(two) == 1
+    assert only.in_flight == 2
+
+
+async def test_heads_of_what_went_before_a_refusal_let_nobody_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    gate, (only,) = gate_of()
+    before = [Ask() for _ in range(5)]
+    for ask in before:
+        await gate.pass_(ask)
+    gate.head(before[0], only, 429)
+    gate.busy(before[0], only, clock.now, 10 * MS)
+    waiting = [asyncio.create_task(gate.pass_(Ask())) for _ in range(32)]
+    await turns()
+    clock.now += 10 * MS
+    for ask in before[1:]:
+        gate.head(ask, only, 200)
+    assert await passed(*waiting) == 1
+    gate.stop()
+    await asyncio.wait(waiting)
+
+
 async def test_retries_go_first() -> None:
     gate, (only,) = gate_of()
     gate.busy(Ask(), only, monotonic_ns(), 30 * MS)
