@@ -19,6 +19,9 @@ from runner.sse import BARE, Event
 
 # Said in place of a finish reason by servers that gave up on the answer.
 ABORTS = frozenset({"error", "abort", "insufficient_system_resource"})
+# Fewer bytes than most tokenizers need for a token of most texts (English about 4): a guess that is rather
+# too high, for servers that send no usage.
+BYTES_A_TOKEN = 3
 _NO_REASON = frozenset({None, "", "null"})
 _DONE = frozenset({b"[DONE]", b'"[DONE]"'})
 _PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
@@ -153,6 +156,11 @@ class Answer:
     def text(self) -> str:
         """The text of choice 0 so far."""
         return str(self.main_choice()["text"])
+
+    def tokens_seen(self) -> int:
+        """How many tokens came, rather too many than too few: a chunk holds at least one, often more."""
+        size = sum(choice.size() for choice in self.choices.values())
+        return max(len(self.token_at), -(-size // BYTES_A_TOKEN))
 
     def chunk_tokens(self) -> list[int] | None:
         """Tokens in each token-bearing chunk, where the server told the running total with every one."""

@@ -37,6 +37,11 @@ class ChoiceState:
             "tool_calls": self.calls.as_dicts() or None,
         }
 
+    def size(self) -> int:
+        """All that was said, in UTF-8 bytes."""
+        said = "".join([*self.text, *self.reasoning, *self.refusal, *self.calls.pieces()])
+        return len(said.encode("utf-8", "replace"))
+
     def add_message(self, message: dict[str, Any]) -> bool:
         """Take the `message` of a choice without a delta; returns whether it was a token.
 

@@ -129,6 +129,8 @@ class Client:
     def _outcome(self, stream: Stream, raised: BaseException | None) -> Outcome:
         if stream.cancelled_by is not None:
             return Outcome("cancelled", cancelled_by=stream.cancelled_by)
+        if stream.held:
+            return Outcome("cancelled", cancelled_by="abandon")
         if stream.timer is not None:
             # Nothing was sent yet when a connection did not come: that is no answer timed out.
             kind = ErrorKind.CONNECT if stream.timer == "connect" else ErrorKind.TIMEOUT

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from runner.answer import BYTES_A_TOKEN
 from runner.chunks import clean
 from runner.client import Outcome
 from runner.fleet import BUSY, Endpoint
@@ -27,7 +28,7 @@ from runner.record import (
     Record,
     tokens,
 )
-from runner.retry import HINT_CAP_S, WaitFor, attempts_left, backoff_s, hint_s, is_retryable, wait_s
+from runner.retry import WaitFor, attempts_left, backoff_s, hint_s, is_retryable, wait_s
 from runner.stream import Stream
 from scenarios.request import Request
 
@@ -53,6 +54,16 @@ class About(msgspec.Struct, frozen=True):
     asked_output_tokens: int | None = None
     leave_after_tokens: int | None = None
     patience_s: float | None = None  # until the first token
+
+
+class _Course(msgspec.Struct):
+    """How far a request has come."""
+
+    made: int = 0  # retries
+    fresh: bool = False  # it has met a stale connection
+    since: int = 0  # when it failed first
+    # Since the last retry that counted: where it was refused, and how. Each is asked once for nothing.
+    tried: dict[Endpoint, Error] = msgspec.field(default_factory=dict)
 
 
 class Prepared(msgspec.Struct):
@@ -156,24 +167,21 @@ class Delivery:
     async def send(self, prepared: Prepared, scheduled_at: int, phase: Phase = "measure") -> Record:
         """Send an admitted request until there is a record to keep. `scheduled_at` is `monotonic_ns`."""
         attempts: list[Attempt] = []
-        made, fresh, refused_at = 0, False, 0
+        course = _Course()
         endpoint = prepared.endpoint
         assert endpoint is not None
         while True:
-            stream, outcome = await self._attempt(prepared, endpoint, fresh)
+            endpoint, stream, outcome = await self._sent(prepared, endpoint, course)
             error = outcome.error
             if error is None:
                 break
-            refused_at = refused_at or time.monotonic_ns()
-            again = self._again(endpoint, stream, error, made, fresh, refused_at)
+            course.since = course.since or time.monotonic_ns()
+            again = self._again(prepared, endpoint, stream, error, course)
             if again is None:
                 break
             wait_s, wait_for = again
-            fresh = fresh or wait_for == "stale_connection"
-            made += wait_for not in _NOT_COUNTED
             since = time.monotonic_ns()
-            avoid = None if wait_for == "stale_connection" else endpoint
-            after = await self._after(prepared, wait_s, made, avoid)
+            after = await self._after(prepared, wait_s, self._next(course, wait_for))
             if after is None:
                 break
             waited = time.monotonic_ns() - since
@@ -182,15 +190,31 @@ class Delivery:
             endpoint = after
         return self._record(prepared, endpoint, stream, outcome, attempts, scheduled_at, phase)
 
+    async def _sent(
+        self, prepared: Prepared, endpoint: Endpoint, course: _Course
+    ) -> tuple[Endpoint, Stream, Outcome]:
+        """One attempt that was sent. While it connected, a cool-down may have begun: then it waits again."""
+        while True:
+            stream, outcome = await self._attempt(prepared, endpoint, course.fresh)
+            if not stream.held:
+                return endpoint, stream, outcome
+            self._gate.unused(prepared.ask, sent=False)
+            avoid = frozenset(course.tried)
+            after = await self._gate.pass_(prepared.ask, retry=True, made=course.made, avoid=avoid)
+            if after is None:
+                return endpoint, stream, outcome
+            endpoint = after
+
     async def _attempt(self, prepared: Prepared, endpoint: Endpoint, fresh: bool) -> tuple[Stream, Outcome]:
-        gate = self._gate
+        gate, epoch = self._gate, prepared.ask.epoch
         opened: list[Stream] = []
         about = prepared.about
 
         def opened_one(stream: Stream) -> None:
             opened.append(stream)
             self._live.add(stream)
-            stream.on_head = lambda: gate.head(endpoint, stream.status or 0)
+            stream.may_go = lambda: endpoint.epoch == epoch
+            stream.on_head = lambda: gate.head(prepared.ask, endpoint, stream.status or 0)
             stream.on_first_token = lambda: self._begun(endpoint, stream)
             if self._cut_by is not None:
                 stream.cut(by=self._cut_by)
@@ -213,8 +237,10 @@ class Delivery:
             self._live.difference_update(opened)
             headless = not opened or opened[0].headers_at is None
             gate.ended(prepared.ask, endpoint, ok=ok, headless=headless, charge=charge)
-        if ok:
-            self._learn(prepared, endpoint, stream)
+        if ok and not stream.answer.streamed and stream.sent_at is not None and stream.ended_at is not None:
+            gate.first_token(endpoint, stream.sent_at, stream.ended_at)
+        if gate.counts_tokens and not stream.held:
+            self._meter(prepared, stream, outcome)
         return stream, outcome
 
     def _begun(self, endpoint: Endpoint, stream: Stream) -> None:
@@ -224,36 +250,51 @@ class Delivery:
         if self.on_first_token is not None:
             self.on_first_token()
 
-    def _learn(self, prepared: Prepared, endpoint: Endpoint, stream: Stream) -> None:
-        if not stream.answer.streamed and stream.sent_at is not None and stream.ended_at is not None:
-            self._gate.first_token(endpoint, stream.sent_at, stream.ended_at)
-        if stream.answer.usage is not None:
-            count = tokens(stream.answer.usage)
-            self._gate.used(prepared.ask, count.prompt, count.completion)
+    def _meter(self, prepared: Prepared, stream: Stream, outcome: Outcome) -> None:
+        """Tell the meter what an attempt used: on the server's word, or else by what was seen of it."""
+        gate, ask, answer = self._gate, prepared.ask, stream.answer
+        count = tokens(answer.usage)
+        prompt = ask.size // BYTES_A_TOKEN if count.prompt is None else count.prompt
+        completion = answer.tokens_seen() if count.completion is None else count.completion
+        if count.total is not None:
+            completion = max(completion, count.total - prompt)  # thinking may be counted beside it
+        whole = outcome.status == "ok" or outcome.cancelled_by == "stop_rule"
+        if whole or count.completion is not None:
+            gate.used(ask, prompt, completion, whole=whole)
+        elif not _may_be_billed(stream, outcome):
+            gate.unused(ask)
+        else:
+            gate.used_at_least(ask, prompt + completion)
 
     # -- again
 
     def _again(
-        self, endpoint: Endpoint, stream: Stream, error: Error, made: int, fresh: bool, since: int
+        self, prepared: Prepared, endpoint: Endpoint, stream: Stream, error: Error, course: _Course
     ) -> tuple[float, WaitFor] | None:
         """How long a failed attempt is waited after, and why; `None` where it was the last."""
-        if error.kind is ErrorKind.DISCONNECTED and stream.reused and not fresh:
+        if error.kind is ErrorKind.DISCONNECTED and stream.reused and not course.fresh:
             # The server had closed this kept connection without saying so: the request was never read.
             return 0.0, "stale_connection"
-        elsewhere = self._gate.failed(endpoint, error)
+        may_leave = self._gate.failed(prepared.ask, endpoint, error, course.tried)
+        course.tried[endpoint] = error
         gone = error.kind is ErrorKind.CONNECT and endpoint.proven  # a server that restarts, say
         if error.kind in BUSY or gone:
-            return self._busy(endpoint, stream, error, made, since)
+            return self._busy(prepared, endpoint, stream, error, course)
         if self._stopping.is_set():
             return None
-        if error.retryable and attempts_left(error.kind, self._retries, made):
-            return wait_s(stream.headers, made, self._rng, time.time())
-        return (0.0, "other_endpoint") if elsewhere and not is_retryable(error.kind) else None
+        if error.kind is ErrorKind.CONNECT and self._gate.elsewhere(course.tried):
+            return 0.0, "other_endpoint"
+        if error.retryable and attempts_left(error.kind, self._retries, course.made):
+            wait = wait_s(stream.headers, course.made, self._rng, time.time())
+            # A hint that is too long is that endpoint's own.
+            return wait or ((0.0, "other_endpoint") if self._gate.elsewhere(course.tried) else None)
+        return (0.0, "other_endpoint") if may_leave and not is_retryable(error.kind) else None
 
     def _busy(
-        self, endpoint: Endpoint, stream: Stream, error: Error, made: int, since: int
+        self, prepared: Prepared, endpoint: Endpoint, stream: Stream, error: Error, course: _Course
     ) -> tuple[float, WaitFor] | None:
         """The refusal of one request is a word to all of them: the endpoint cools down, the gate waits."""
+        gate, made = self._gate, course.made
         hint = hint_s(stream.headers, time.time())
         # The run's refusals in a row count too, up to 8 s: whether the server is back, only asking tells.
         backoff = backoff_s(max(min(made, _SHARED_STEPS), min(endpoint.refusals, _SHARED_STEPS)), self._rng)
@@ -266,15 +307,30 @@ class Delivery:
             if hint is not None
             else f"refuses ({error.kind})"
         )
-        self._gate.busy(endpoint, stream.sent_at or stream.started_at, int(seconds * 1e9), why)
-        if seconds > HINT_CAP_S or self._stopping.is_set():
+        gate.busy(prepared.ask, endpoint, stream.sent_at or stream.started_at, int(seconds * 1e9), why)
+        if self._stopping.is_set():
+            return None
+        if gate.elsewhere(course.tried):
+            return 0.0, "other_endpoint"
+        if gate.shut():
             return None
         # A refusal is seldom the request's own fault: what has answered before gets time, not attempts.
-        patient = self._retries > 0 and self._gate.patient(endpoint, since)
+        patient = self._retries > 0 and gate.patient(endpoint, course.since)
         return (0.0, wait_for) if patient or attempts_left(error.kind, self._retries, made) else None
 
+    def _next(self, course: _Course, wait_for: WaitFor) -> tuple[int, frozenset[Endpoint]]:
+        """Count the next attempt: the retries made with it, and which endpoints it should not go to."""
+        if wait_for == "stale_connection":
+            course.fresh = True
+            return course.made, frozenset()
+        avoid = frozenset(course.tried)
+        if wait_for not in _NOT_COUNTED:
+            course.made += 1
+            course.tried.clear()
+        return course.made, avoid
+
     async def _after(
-        self, prepared: Prepared, seconds: float, made: int, avoid: Endpoint | None
+        self, prepared: Prepared, seconds: float, next_: tuple[int, frozenset[Endpoint]]
     ) -> Endpoint | None:
         """Wait, and pass the gate once more. `None`: the run stopped meanwhile."""
         if seconds > 0:
@@ -285,6 +341,7 @@ class Delivery:
                 pass
         if self._stopping.is_set():
             return None
+        made, avoid = next_
         return await self._gate.pass_(prepared.ask, retry=True, made=made, avoid=avoid)
 
     # -- the record

@@ -17,6 +17,7 @@ _BY_STATUS = {
     401: ErrorKind.AUTH,
     402: ErrorKind.QUOTA,
     403: ErrorKind.AUTH,
+    407: ErrorKind.AUTH,  # a proxy's
     408: ErrorKind.TIMEOUT,
     409: ErrorKind.SERVER_ERROR,
     429: ErrorKind.RATE_LIMIT,

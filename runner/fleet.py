@@ -5,7 +5,8 @@ Nothing here waits or looks at a clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from runner.record import Error, ErrorKind
@@ -21,6 +22,11 @@ _WHOLE = 64  # so many unanswered at once after a cool-down: as good as no limit
 BUSY = frozenset({ErrorKind.RATE_LIMIT, ErrorKind.OVERLOADED})
 # What speaks of the endpoint and will not pass: it is used no more while there are others.
 _WRONG = frozenset({ErrorKind.AUTH, ErrorKind.QUOTA, ErrorKind.TLS, ErrorKind.REDIRECT})
+# So said, or by nobody in particular, `auth` is about the key. Any other status may be about one row.
+_KEY = frozenset({401, 407, None})
+_MISSING = frozenset({404, 405})
+_IN_A_ROW = 3  # refusals of single rows, until they are the endpoint's fault
+_NOTHING: Mapping[Endpoint, Error] = MappingProxyType({})
 _SICK = frozenset(
     {
         ErrorKind.CONNECT,
@@ -37,6 +43,9 @@ class Endpoint:
 
     After a refusal it cools down; then one request goes ahead, and the others follow, twice as many at a
     time, as long as heads of answers come back: a full burst would only be refused once more.
+
+    A cool-down or a rest begins an epoch. What went in an earlier one says nothing of the present: its
+    answers let nobody follow, and its failures are of a burst that was counted already.
     """
 
     def __init__(self, client: Client, base_url: str) -> None:
@@ -49,9 +58,12 @@ class Endpoint:
         self.refusals = 0  # in a row, one for a burst
         self.proven = False  # it has answered once
         self.down_since: int | None = None  # nothing but refusals since
-        self._cooled_at = 0
+        self.epoch = 0
+        self.refused_rows = 0  # in a row, with what may be a row's own fault
+        self._cooled = 0  # the epoch its last cool-down began
+        self._rested = 0  # the epoch its last rest began
         self._failures = 0  # in a row, of kinds that speak of its health
-        self._unanswered = 0  # sent, and no head yet
+        self._unanswered = 0  # sent in this epoch, and no head yet
         self._window: int | None = None  # as many of them at most; None: any number
 
     @property
@@ -59,13 +71,16 @@ class Endpoint:
         """Whether one more request may go unanswered."""
         return self._window is None or self._unanswered < self._window
 
-    def sent(self) -> None:
-        """An attempt goes there."""
+    def sent(self) -> int:
+        """An attempt goes there. Returns its epoch."""
         self.in_flight += 1
         self._unanswered += 1
+        return self.epoch
 
-    def answered(self, accepted: bool) -> None:
-        """The head of an answer came, or the attempt ended without one."""
+    def answered(self, accepted: bool, epoch: int) -> None:
+        """The head of an answer came, or the attempt of that epoch ended without one."""
+        if epoch != self.epoch:
+            return
         self._unanswered -= 1
         if accepted and self._window is not None:
             self._window *= 2
@@ -80,33 +95,47 @@ class Endpoint:
         """It answers."""
         self.proven = True
         self.down_since = None
-        self.refusals = self._failures = 0
+        self.refusals = self._failures = self.refused_rows = 0
         self.sick_until = 0
 
-    def cool(self, sent_at: int, now: int, wait_ns: int) -> bool:
+    def is_well(self, now: int) -> bool:
+        """Whether it neither cools down nor rests."""
+        return max(self.cool_until, self.sick_until) <= now
+
+    def cool(self, epoch: int, now: int, wait_ns: int) -> bool:
         """It was refused: nothing goes before the wait is over. Returns whether this is a new cool-down.
 
         Args:
-            sent_at: of the attempt that was refused; one of a burst already refused says nothing new.
+            epoch: of the attempt that was refused; one of a burst already refused says nothing new.
             now: the instant.
             wait_ns: what the server asked for, or what we think fit.
         """
         if self.down_since is None:
             self.down_since = now
-        news = sent_at >= self._cooled_at
-        if news:
-            self.refusals += 1
-            self._cooled_at = now
-        self._window = 1
+        news = epoch >= self._cooled
+        self.refusals += news
+        if news or self.cool_until <= now:
+            self._cooled = self._begin()
         self.cool_until = max(self.cool_until, now + wait_ns)
         return news
 
-    def fell_ill(self, now: int) -> None:
-        """An attempt failed in a way that speaks of its health: it rests, and then one request goes ahead."""
+    def fell_ill(self, epoch: int, now: int) -> None:
+        """An attempt failed in a way that speaks of its health: it rests, and then one request goes ahead.
+
+        The connections of one blip all break at once: they are one failure, and one rest.
+        """
+        if epoch < self._rested:
+            return
         self._failures += 1
         wait_s = min(_CAP_S, _BASE_S * 2 ** min(self._failures, 10))
         self.sick_until = now + int(wait_s * _S)
+        self._rested = self._begin()
+
+    def _begin(self) -> int:
+        self.epoch += 1
+        self._unanswered = 0
         self._window = 1
+        return self.epoch
 
 
 class Fleet:
@@ -117,7 +146,7 @@ class Fleet:
         self._tell = tell
         self._turn = 0
 
-    def pick(self, now: int, avoid: Endpoint | None = None) -> Endpoint | None:
+    def pick(self, now: int, avoid: Container[Endpoint] = ()) -> Endpoint | None:
         """The endpoint for an attempt now, least in flight first; `None` where all are busy.
 
         Args:
@@ -130,8 +159,7 @@ class Fleet:
         alive = self._alive()
         healthy = [e for e in alive if e.sick_until <= now] or alive
         ready = [e for e in healthy if e.cool_until <= now and e.open]
-        if avoid in ready and len(ready) > 1:
-            ready.remove(avoid)
+        ready = [e for e in ready if e not in avoid] or ready
         if not ready:
             return None
         self._turn += 1
@@ -152,17 +180,52 @@ class Fleet:
         """For how long every one of them has done nothing but refuse."""
         return min(now - (now if e.down_since is None else e.down_since) for e in self._alive())
 
-    def failed(self, endpoint: Endpoint, error: Error, now: int) -> bool:
+    def elsewhere(self, now: int, tried: Container[Endpoint]) -> bool:
+        """Whether an endpoint is well that the request has not tried yet."""
+        return any(e.is_well(now) for e in self._alive() if e not in tried)
+
+    def failed(
+        self,
+        endpoint: Endpoint,
+        error: Error,
+        now: int,
+        epoch: int,
+        tried: Mapping[Endpoint, Error] = _NOTHING,
+    ) -> bool:
         """Take the failure of an attempt. Returns whether the request may go elsewhere, though it is not one
         that passes: the endpoint was wrong, and there are others.
+
+        Args:
+            endpoint: where.
+            error: what it was.
+            now: the instant.
+            epoch: of the attempt.
+            tried: where the request was refused just before, and how.
         """
         if len(self.endpoints) == 1:
             return False
-        if error.kind in _WRONG or error.http_status in {404, 405}:
+        if _may_be_the_row_s(error):
+            return self._refused_row(
+                endpoint,
+                error,
+                [e for e, said in tried.items() if e is not endpoint and _may_be_the_row_s(said)],
+            )
+        if error.kind in _WRONG:
             return self._leave_out(endpoint, error)
         if error.kind in _SICK:
-            endpoint.fell_ill(now)
+            endpoint.fell_ill(epoch, now)
         return False
+
+    def _refused_row(self, endpoint: Endpoint, error: Error, others: list[Endpoint]) -> bool:
+        """A 403, 404 or 405: is it the row, or the endpoint? Another endpoint knows."""
+        if others and endpoint.out is None:
+            for other in others:
+                other.refused_rows = 0
+            return False  # two of them say the same: it is the row
+        endpoint.refused_rows += 1
+        if endpoint.proven and endpoint.refused_rows < _IN_A_ROW and endpoint.out is None:
+            return any(e is not endpoint for e in self._alive())
+        return self._leave_out(endpoint, error)
 
     def _leave_out(self, endpoint: Endpoint, error: Error) -> bool:
         if endpoint.out is None and len(self._alive()) > 1:
@@ -172,3 +235,8 @@ class Fleet:
 
     def _alive(self) -> list[Endpoint]:
         return [e for e in self.endpoints if e.out is None]
+
+
+def _may_be_the_row_s(error: Error) -> bool:
+    """Whether a refusal that speaks of the endpoint may be about this one row after all."""
+    return error.http_status in _MISSING or (error.kind is ErrorKind.AUTH and error.http_status not in _KEY)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from itertools import count
 from time import monotonic_ns
 
@@ -32,6 +32,7 @@ class Ask(msgspec.Struct):
     worst: float = 0.0  # the most an attempt can cost
     hold: Hold = msgspec.field(default_factory=Hold)
     guessed: float = 0.0  # tokens the meter was told
+    epoch: int = 0  # of the endpoint, when its attempt went there
 
 
 class Gate:
@@ -75,7 +76,9 @@ class Gate:
             None
         )  # told when every endpoint was down for too long
         # In order: retries, of them those with the fewest attempts, and who came first.
-        self._waiting: list[tuple[bool, int, int, Ask, Endpoint | None, asyncio.Future[Endpoint | None]]] = []
+        self._waiting: list[
+            tuple[bool, int, int, Ask, Collection[Endpoint], asyncio.Future[Endpoint | None]]
+        ] = []
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
         self._covering: asyncio.Task[None] | None = None
@@ -87,7 +90,7 @@ class Gate:
     # -- passing
 
     async def pass_(
-        self, ask: Ask, *, retry: bool = False, made: int = 0, avoid: Endpoint | None = None
+        self, ask: Ask, *, retry: bool = False, made: int = 0, avoid: Collection[Endpoint] = ()
     ) -> Endpoint | None:
         """Wait until an attempt may go, and where. `None`: the run stops, and it must not.
 
@@ -130,13 +133,14 @@ class Gate:
         return f"cooling down {seconds:.0f} s" if seconds >= 1 else ""
 
     def _take_back(self, ask: Ask, endpoint: Endpoint) -> None:
-        endpoint.answered(False)
+        endpoint.answered(False, ask.epoch)
         endpoint.ended()
         if self.budget is not None:
             self.budget.charge(ask.hold, 0.0)
+        self.unused(ask, sent=False)
         self._pump()
 
-    def _try(self, ask: Ask, avoid: Endpoint | None) -> Endpoint | None:
+    def _try(self, ask: Ask, avoid: Collection[Endpoint]) -> Endpoint | None:
         """Let an attempt go now, if it may; otherwise see to it that it is asked again."""
         now = monotonic_ns()
         at = max(
@@ -164,7 +168,7 @@ class Gate:
             self._tokens.take(now, ask.guessed)
         if self.budget is not None:
             self.budget.reserve(ask.hold, ask.worst)
-        endpoint.sent()
+        ask.epoch = endpoint.sent()
         return endpoint
 
     def _pump(self) -> None:
@@ -235,9 +239,9 @@ class Gate:
 
     # -- what became of an attempt
 
-    def head(self, endpoint: Endpoint, status: int) -> None:
+    def head(self, ask: Ask, endpoint: Endpoint, status: int) -> None:
         """The head of its answer came."""
-        endpoint.answered(200 <= status < 300)
+        endpoint.answered(200 <= status < 300, ask.epoch)
         if self._waiting:
             self._pump()
 
@@ -258,7 +262,7 @@ class Gate:
             charge: the most it can have cost.
         """
         if headless:
-            endpoint.answered(False)
+            endpoint.answered(False, ask.epoch)
         if ok:
             endpoint.accepted()
         endpoint.ended()
@@ -267,12 +271,34 @@ class Gate:
         if self._waiting:
             self._pump()
 
-    def used(self, ask: Ask, prompt: int | None, completion: int | None) -> None:
-        """Its usage is known."""
+    def used(self, ask: Ask, prompt: int, completion: int, *, whole: bool = True) -> None:
+        """What its attempt used is known, or as good as. Not `whole`: it broke off, and is no example."""
         if self._tokens is not None:
-            self._tokens.learn(ask.size, ask.guessed, prompt, completion)
+            self._tokens.learn(ask.size, ask.guessed, prompt, completion, whole=whole)
+            ask.guessed = prompt + completion
             if self._waiting:
                 self._pump()
+
+    def used_at_least(self, ask: Ask, tokens: float) -> None:
+        """Its attempt broke off, and nobody knows what it used; so much was seen."""
+        if self._tokens is not None and tokens > ask.guessed:
+            self._tokens.correct(tokens - ask.guessed)
+            ask.guessed = tokens
+
+    def unused(self, ask: Ask, *, sent: bool = True) -> None:
+        """Its attempt used no tokens: refused or, where not `sent`, held back. Then its turn is free too."""
+        if self._tokens is not None:
+            self._tokens.correct(-ask.guessed)
+            ask.guessed = 0.0
+        if self._requests is not None and not sent:
+            self._requests.correct(-1)
+        if self._waiting:
+            self._pump()
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether it wants to know what was used."""
+        return self._tokens is not None
 
     def written(self, ask: Ask) -> None:
         """Its request's record is written."""
@@ -281,23 +307,32 @@ class Gate:
             if self._waiting:
                 self._pump()
 
-    def busy(self, endpoint: Endpoint, sent_at: int, wait_ns: int, why: str = "the server refuses") -> None:
+    def busy(
+        self, ask: Ask, endpoint: Endpoint, sent_at: int, wait_ns: int, why: str = "the server refuses"
+    ) -> None:
         """It was refused with "later", or nobody was there: the endpoint cools down, for every request."""
         if not self._cools:
             return
         now = monotonic_ns()
         before = endpoint.cool_until
-        if endpoint.cool(sent_at, now, wait_ns):
+        if endpoint.cool(ask.epoch, now, wait_ns):
             self.cooldowns += 1
             self._say_cooling(now, wait_ns, why)
         self.cooldown_ns += max(0, endpoint.cool_until - max(before, now))
         if self._adaptive is not None and self._adaptive.refused(sent_at, now):
             self._resize(self._adaptive.limit)
-        next_at = self.fleet.cool_until()
-        if next_at - now > HINT_CAP_S * _S:
-            self.on_shut((next_at - now) / _S)
+        if self.shut():
+            self.on_shut((self.fleet.cool_until() - now) / _S)
         elif self.fleet.down_ns(now) > PATIENCE_NS and endpoint.proven:
             self.on_dead(self.fleet.down_ns(now) / _S)
+
+    def shut(self) -> bool:
+        """Whether every endpoint asks to be left alone for too long."""
+        return self.fleet.cool_until() - monotonic_ns() > HINT_CAP_S * _S
+
+    def elsewhere(self, tried: Collection[Endpoint]) -> bool:
+        """Whether an endpoint is well that a request has not tried yet."""
+        return self.fleet.elsewhere(monotonic_ns(), tried)
 
     def patient(self, endpoint: Endpoint, since: int) -> bool:
         """Whether what has answered before is given more time than a request has retries.
@@ -307,11 +342,24 @@ class Gate:
         now = monotonic_ns()
         return endpoint.proven and max(self.fleet.down_ns(now), now - since) <= PATIENCE_NS
 
-    def failed(self, endpoint: Endpoint, error: Error) -> bool:
-        """An attempt failed. Returns whether its request may go elsewhere at once."""
+    def failed(
+        self, ask: Ask, endpoint: Endpoint, error: Error, tried: Mapping[Endpoint, Error] | None = None
+    ) -> bool:
+        """An attempt failed. Returns whether its request may go elsewhere at once.
+
+        Args:
+            ask: as it passed.
+            endpoint: where it went.
+            error: what became of it.
+            tried: where its request was refused just before, and how.
+        """
         if error.kind in BUSY:
             return False
-        return self.fleet.failed(endpoint, error, monotonic_ns())
+        now = monotonic_ns()
+        may = self.fleet.failed(endpoint, error, now, ask.epoch, tried or {})
+        if endpoint.out is not None and self.shut():  # those that are left rest for too long
+            self.on_shut((self.fleet.cool_until() - now) / _S)
+        return may
 
     def _say_cooling(self, now: int, wait_ns: int, why: str) -> None:
         # Often enough to be understood, seldom enough to be read.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from runner.record import CancelledBy, ErrorKind, Timer
 from runner.sse import Parser, TooLarge
 from runner.steady import Steady
 from runner.timeouts import Timeouts
-from runner.transport import CURRENT, Handler
+from runner.transport import CURRENT, Handler, HeldBackError
 
 _S = 1_000_000_000
 # After `[DONE]` the last chunk of the body follows at once; waiting for it keeps the connection for the next.
@@ -64,6 +65,8 @@ class Stream:
         self.timer: Timer | None = None  # which of our timers ended it
         self.cancelled_by: CancelledBy | None = None
         self.too_large = False
+        self.held = False  # it was not sent: something forbade it while it connected
+        self.may_go: Callable[[], bool] = lambda: True  # asked at the last moment
         self.on_head: Any = None  # called without arguments, as on_first_token is
         self.on_first_token: Any = None
         self._stop_after = stop_after  # token-bearing chunks after which it is cut on purpose
@@ -121,6 +124,8 @@ class Stream:
             response = await post
             self._task = None
             await self._over
+        except HeldBackError:
+            self.held = True
         except asyncio.CancelledError:
             task, self._task = self._task, None
             if not self.was_cut:

@@ -53,6 +53,10 @@ class Calls:
     def __bool__(self) -> bool:
         return bool(self._list)
 
+    def pieces(self) -> list[str]:
+        """All their texts."""
+        return [piece for call in self._list for piece in (*call.name, *call.arguments)]
+
     def as_dicts(self) -> list[dict[str, Any]]:
         """The calls in the shape of a message that was not streamed."""
         return [call.as_dict() for call in self._list]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import ssl
+from collections.abc import Callable
 from contextvars import ContextVar
 from time import monotonic_ns
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ class Sink(Protocol):
     """What one attempt at one request wants to know of its connection. Stamps are `monotonic_ns`."""
 
     fresh: bool  # a connection of its own is wanted, not one from the pool
+    may_go: Callable[[], bool]  # asked once a connection is there, before a byte is sent
 
     def connected(self, handler: Handler, connect_ns: int | None) -> None:
         """A connection is there; opening it took `connect_ns` (`None`: it was kept from before)."""
@@ -177,7 +179,7 @@ class _Unpacking:
         self._handler = handler
         self._sink = sink
         self._unpackers = [Unpacker(name) for name in reversed(names)]  # the last was put on last
-        self.fresh = sink.fresh
+        self.fresh, self.may_go = sink.fresh, sink.may_go
         self.connected, self.sent, self.head = sink.connected, sink.sent, sink.head
 
     def body(self, data: bytes, at: int) -> None:
@@ -240,12 +242,20 @@ class Connector(aiohttp.TCPConnector):
         return handler
 
 
+class HeldBackError(Exception):
+    """A request may not go any more, now that there is a connection. Not a byte of it was sent."""
+
+
 class _Request(aiohttp.ClientRequest):
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
         sink = CURRENT.get()
         if isinstance(conn.protocol, Handler):
             if sink is None:
                 conn.protocol.uses += 1  # the next exchange finds it kept
+            elif not sink.may_go():
+                conn.protocol.uses += 1
+                conn.release()  # a good connection: the next one will want it
+                raise HeldBackError
             else:
                 conn.protocol.attach(sink)
         return await super().send(conn)

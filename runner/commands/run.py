@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     "--tpm",
     type=Amount(),
     metavar="N",
-    help="At most N tokens a minute, in and out; guessed beforehand, put right by usage.",
+    help="At most N tokens a minute, in and out; guessed beforehand, put right by usage or by what came.",
 )
 @click.option(
     "--adaptive", is_flag=True, help="Find the concurrency the server bears, from a few streams up to -c."

@@ -50,6 +50,10 @@ class Peer:
         )
         return head, await self._reader.readexactly(length)
 
+    async def head(self) -> bytes:
+        """Read the head of a request that has no body, or none that matters."""
+        return await self._reader.readuntil(b"\r\n\r\n")
+
     async def send(self, *pieces: bytes) -> None:
         """Send the pieces, each in a write of its own."""
         for piece in pieces:

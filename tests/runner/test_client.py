@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from runner import stream as stream_module
-from runner.client import Outcome
+from runner.client import Client, Outcome
 from runner.retry import is_retryable
 from runner.sse import Parser
 from runner.stream import LINGER_NS, Stream
+from runner.target import Redactor, make_target
 from runner.timeouts import Timeouts
 from runner.transport import open_session
 from tests.runner.streams import (
@@ -1265,3 +1266,38 @@ async def test_a_refusal_msgspec_refuses(body: bytes) -> None:
 async def test_a_bare_error_line_before_done() -> None:
     _, outcome = await ask(answering(chunked(b'{"error":{"code":503,"message":"x"}}\n\ndata: [DONE]\n\n')))
     assert kind_of(outcome) == "overloaded"
+
+
+# -- a proxy that will not
+
+
+@pytest.mark.parametrize(
+    ("scheme", "status", "kind"),
+    [
+        ("https", 407, "auth"),
+        ("http", 407, "auth"),
+        ("https", 502, "connect"),
+        ("http", 502, "server_error"),
+    ],
+)
+async def test_what_a_proxy_refuses(scheme: str, status: int, kind: str) -> None:
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        heads.append(await peer.head())
+        await peer.send(b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
+        await peer.left()
+
+    target = make_target(f"{scheme}://model.example/v1", KEY, None)
+    async with serving(script) as proxy:
+        url = proxy.url.removesuffix("/v1").replace("http://", "http://someone:proxy-secret@")
+        session = open_session(target.headers, proxy=url)
+        try:
+            stream, outcome = await attempt(Client(session, target, NEVER, Redactor([KEY])))
+        finally:
+            await session.close()
+    assert kind_of(outcome) == kind
+    assert heads[0].startswith(b"CONNECT model.example:443 " if scheme == "https" else b"POST http://model")
+    assert outcome.error is not None
+    assert "proxy-secret" not in outcome.error.message
+    assert stream.answer.usage is None

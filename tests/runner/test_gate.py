@@ -29,7 +29,7 @@ async def turns(count: int = 5) -> None:
 
 def over(gate: Gate, ask: Ask, endpoint: Endpoint, *, ok: bool = True, charge: float = 0.0) -> None:
     """An attempt from its head to its record."""
-    gate.head(endpoint, 200 if ok else 500)
+    gate.head(ask, endpoint, 200 if ok else 500)
     gate.ended(ask, endpoint, ok=ok, headless=False, charge=charge)
     gate.written(ask)
 
@@ -69,9 +69,114 @@ async def test_tokens_a_minute() -> None:
     assert monotonic_ns() - started >= 4 * 40 * MS - 15 * MS
 
 
+async def passed(*tasks: asyncio.Task[Any]) -> int:
+    await turns(20)
+    return sum(task.done() for task in tasks)
+
+
+class Clock:
+    """The gate's clock, by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = S
+        monkeypatch.setattr("runner.gate.monotonic_ns", lambda: self.now)
+
+
+async def test_usage_that_frees_tokens_wakes_who_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    gate, _ = gate_of(tpm=60)  # one a second
+    first = Ask(most_tokens=200)
+    await gate.pass_(first)
+    waiting = asyncio.create_task(gate.pass_(Ask()))
+    clock.now += 3 * S
+    assert await passed(waiting) == 0
+    gate.used(first, 1, 2)  # and not the two hundred that were guessed
+    assert await passed(waiting) == 1
+    gate.stop()
+
+
+async def test_what_a_refused_attempt_did_not_use_wakes_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    gate, _ = gate_of(tpm=60)
+    first = Ask(most_tokens=200)
+    await gate.pass_(first)
+    waiting = asyncio.create_task(gate.pass_(Ask()))
+    clock.now += 1
+    assert await passed(waiting) == 0
+    gate.unused(first)
+    assert await passed(waiting) == 1
+    gate.unused(first)  # given back once only
+    assert gate._tokens is not None
+    assert gate._tokens.next_at > clock.now + 200 * S
+    gate.stop()
+
+
+async def test_an_attempt_that_broke_off_used_at_least_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    gate, _ = gate_of(tpm=60)
+    ask = Ask(most_tokens=20)
+    await gate.pass_(ask)
+    assert gate._tokens is not None
+    before = gate._tokens.next_at
+    gate.used_at_least(ask, 15)  # it may have used all twenty
+    assert gate._tokens.next_at == before
+    gate.used_at_least(ask, 25)
+    gate.used_at_least(ask, 25)
+    assert gate._tokens.next_at == before + 5 * S
+    assert clock.now < before
+
+
+async def test_the_turn_of_what_was_held_back_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    gate, _ = gate_of(rpm=1)
+    first = Ask()
+    await gate.pass_(first)
+    waiting = [asyncio.create_task(gate.pass_(Ask())) for _ in range(2)]
+    assert await passed(*waiting) == 0
+    gate.unused(first)  # sent and refused: it had its turn
+    assert await passed(*waiting) == 0
+    gate.unused(first, sent=False)
+    assert await passed(*waiting) == 1
+    gate.stop()
+    await asyncio.wait(waiting)
+
+
+async def test_who_is_cancelled_as_it_passes_gives_its_turn_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    gate, (only,) = gate_of(rpm=1)
+    first = Ask()
+    await gate.pass_(first)
+    one, two = (asyncio.create_task(gate.pass_(Ask())) for _ in range(2))
+    await turns()
+    gate.unused(first, sent=False)  # lets it pass
+    one.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await one
+    assert await passed(two) == 1
+    assert only.in_flight == 2
+
+
+async def test_heads_of_what_went_before_a_refusal_let_nobody_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    gate, (only,) = gate_of()
+    before = [Ask() for _ in range(5)]
+    for ask in before:
+        await gate.pass_(ask)
+    gate.head(before[0], only, 429)
+    gate.busy(before[0], only, clock.now, 10 * MS)
+    waiting = [asyncio.create_task(gate.pass_(Ask())) for _ in range(32)]
+    await turns()
+    clock.now += 10 * MS
+    for ask in before[1:]:
+        gate.head(ask, only, 200)
+    assert await passed(*waiting) == 1
+    gate.stop()
+    await asyncio.wait(waiting)
+
+
 async def test_retries_go_first() -> None:
     gate, (only,) = gate_of()
-    gate.busy(only, monotonic_ns(), 30 * MS)
+    gate.busy(Ask(), only, monotonic_ns(), 30 * MS)
     order: list[str] = []
 
     async def go(name: str, retry: bool) -> None:
@@ -87,7 +192,7 @@ async def test_retries_go_first() -> None:
 
 async def test_a_refusal_holds_everybody_until_the_very_instant() -> None:
     gate, (only,) = gate_of()
-    gate.busy(only, monotonic_ns(), 50 * MS)
+    gate.busy(Ask(), only, monotonic_ns(), 50 * MS)
     until = only.cool_until
     at = []
 
@@ -105,36 +210,35 @@ async def test_a_refusal_holds_everybody_until_the_very_instant() -> None:
 
 async def test_after_a_cool_down_one_goes_ahead() -> None:
     gate, (only,) = gate_of()
-    gate.busy(only, monotonic_ns(), 1 * MS)
+    gate.busy(Ask(), only, monotonic_ns(), 1 * MS)
     asks = [Ask() for _ in range(4)]
     tasks = [asyncio.create_task(gate.pass_(ask)) for ask in asks]
     await asyncio.wait(tasks[:1])
     await asyncio.sleep(0.02)
     assert [task.done() for task in tasks] == [True, False, False, False]
-    gate.head(only, 200)
+    gate.head(asks[0], only, 200)
     await turns()
     assert [task.done() for task in tasks] == [True, True, True, False]
-    gate.busy(only, monotonic_ns(), 1 * MS)  # one of them was refused: back to one
-    gate.head(only, 429)
-    gate.head(only, 429)
+    gate.head(asks[1], only, 429)
+    gate.busy(asks[1], only, monotonic_ns(), 1 * MS)  # one of them was refused: back to one
     await asyncio.wait(tasks)
     assert only.in_flight == 4
 
 
 async def test_another_endpoint_takes_over_at_once() -> None:
     gate, (first, second) = gate_of(2)
-    gate.busy(first, monotonic_ns(), 60 * S)
+    gate.busy(Ask(), first, monotonic_ns(), 60 * S)
     for _ in range(3):
-        assert await gate.pass_(Ask(), retry=True, avoid=first) is second
+        assert await gate.pass_(Ask(), retry=True, avoid=[first]) is second
 
 
 async def test_too_long_a_wait_is_told() -> None:
     gate, (only,) = gate_of()
     told: list[float] = []
     gate.on_shut = told.append
-    gate.busy(only, monotonic_ns(), 599 * S)
+    gate.busy(Ask(), only, monotonic_ns(), 599 * S)
     assert told == []
-    gate.busy(only, monotonic_ns(), 3600 * S)
+    gate.busy(Ask(), only, monotonic_ns(), 3600 * S)
     assert [round(seconds) for seconds in told] == [3600]
 
 
@@ -142,15 +246,15 @@ async def test_too_long_for_one_of_two_is_none_of_the_run_s_business() -> None:
     gate, (first, second) = gate_of(2)
     told: list[float] = []
     gate.on_shut = told.append
-    gate.busy(first, monotonic_ns(), 3600 * S)
+    gate.busy(Ask(), first, monotonic_ns(), 3600 * S)
     assert told == []
-    gate.busy(second, monotonic_ns(), 3600 * S)
+    gate.busy(Ask(), second, monotonic_ns(), 3600 * S)
     assert len(told) == 1
 
 
 async def test_stop_lets_nobody_through() -> None:
     gate, (only,) = gate_of()
-    gate.busy(only, monotonic_ns(), 60 * S)
+    gate.busy(Ask(), only, monotonic_ns(), 60 * S)
     tasks = [asyncio.create_task(gate.pass_(Ask(), retry=retry)) for retry in (True, False)]
     await turns()
     gate.stop()
@@ -161,7 +265,7 @@ async def test_stop_lets_nobody_through() -> None:
 
 async def test_who_is_cancelled_while_waiting_takes_no_place() -> None:
     gate, (only,) = gate_of()
-    gate.busy(only, monotonic_ns(), 5 * MS)
+    gate.busy(Ask(), only, monotonic_ns(), 5 * MS)
     first, second = (asyncio.create_task(gate.pass_(Ask())) for _ in range(2))
     await turns()
     first.cancel()
@@ -178,7 +282,7 @@ async def test_who_is_cancelled_as_it_passes_gives_back() -> None:
     await gate.pass_(held)
     waiting = asyncio.create_task(gate.pass_(Ask(worst=1.0)))
     await turns()
-    gate.head(only, 200)  # lets it pass
+    gate.head(held, only, 200)  # lets it pass
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -291,22 +395,22 @@ async def test_adaptive_is_told_and_tells() -> None:
     for _ in range(4):
         gate.first_token(only, now, now + 100 * MS)
     assert limits == [8]
-    gate.busy(only, monotonic_ns(), 0)
+    gate.busy(Ask(), only, monotonic_ns(), 0)
     assert limits == [8, 4]
 
 
 async def test_failures_of_one_endpoint_are_the_fleet_s_business() -> None:
     gate, (first, second) = gate_of(2)
     wrong = Error(ErrorKind.AUTH, "no")
-    assert gate.failed(first, wrong)
+    assert gate.failed(Ask(), first, wrong)
     assert await gate.pass_(Ask()) is second
-    assert not gate.failed(second, wrong)
-    assert not gate.failed(second, Error(ErrorKind.RATE_LIMIT, "later"))
+    assert not gate.failed(Ask(), second, wrong)
+    assert not gate.failed(Ask(), second, Error(ErrorKind.RATE_LIMIT, "later"))
 
 
 async def test_after_a_refusal_it_is_another_one_s_turn_to_find_out() -> None:
     gate, (only,) = gate_of()
-    gate.busy(only, monotonic_ns(), 10 * MS)
+    gate.busy(Ask(), only, monotonic_ns(), 10 * MS)
     order: list[int] = []
 
     async def go(made: int) -> None:

@@ -50,6 +50,52 @@ async def test_opening_while_the_first_is_under_way() -> None:
     assert [await taken(slots) for _ in range(4)] == [True, True, True, False]
 
 
+async def test_fewer_places_take_the_free_ones_away() -> None:
+    slots = Slots(5)
+    slots.open_all()
+    await slots.take()
+    slots.resize(3)
+    assert [await taken(slots) for _ in range(3)] == [True, True, False]
+
+
+async def test_fewer_places_than_are_taken_come_about_as_they_are_given_back() -> None:
+    slots = Slots(4)
+    slots.open_all()
+    for _ in range(4):
+        await slots.take()
+    slots.resize(2)
+    for _ in range(2):
+        slots.release()
+        assert not await taken(slots)
+    slots.release()  # one is left, of two
+    assert [await taken(slots) for _ in range(2)] == [True, False]
+
+
+async def test_more_places_again_wake_who_waits() -> None:
+    slots = Slots(4)
+    slots.open_all()
+    slots.resize(1)
+    await slots.take()
+    waiting = [asyncio.create_task(slots.take()) for _ in range(3)]
+    await asyncio.sleep(0)
+    slots.resize(3)
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert sum(task.done() for task in waiting) == 2
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
+async def test_a_new_size_before_it_opens_is_for_later() -> None:
+    slots = Slots(5)
+    slots.resize(2)
+    assert [await taken(slots) for _ in range(2)] == [True, False]
+    slots.open_all()
+    assert [await taken(slots) for _ in range(2)] == [True, False]
+
+
 async def test_a_place_knows_since_when_it_is_free() -> None:
     before = monotonic_ns()
     slots = Slots(2)

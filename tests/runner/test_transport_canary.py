@@ -130,6 +130,7 @@ class Seen:
     fresh = False
 
     def __init__(self) -> None:
+        self.may_go: Callable[[], bool] = lambda: True
         self.calls: list[tuple[str, Any]] = []
         self.stamps: list[int] = []
 

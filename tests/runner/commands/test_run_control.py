@@ -299,6 +299,25 @@ def test_retry_failed_of_one_kind(cli: Cli, mock: Start) -> None:
     assert len(journal()) == 5
 
 
+def test_both_unwanted_and_failed_ones_again(cli: Cli, mock: Start) -> None:
+    server = mock()
+    cli("run", prompts(4), *to(server))
+    lines = journal()
+    error = {"message": "no", "retryable": False}
+    lines[0] |= {"status": "error", "error": {"kind": "bad_request", **error}}
+    lines[1] |= {"status": "error", "error": {"kind": "too_large", **error}}
+    lines[2] |= {"finish_reason": "content_filter"}
+    Path("runs/p/records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    redo = ("--redo", "finish_reason=content_filter")
+    result = cli("run", "p.jsonl", *to(server), "--retry-failed", "--kind", "too_large", *redo)
+    assert result.exit_code == 3
+    assert {record["id"] for record in journal()[4:]} == {lines[1]["id"], lines[2]["id"]}
+
+    Path("runs/p/records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert cli("run", "p.jsonl", *to(server), "--retry-failed", *redo).exit_code == 0
+    assert {record["id"] for record in journal()[4:]} == {line["id"] for line in lines[:3]}
+
+
 # -- several endpoints
 
 
