@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True):
     adaptive: bool = False
     prices: Prices | None = None
     max_cost: float | None = None
+    least_cost: float = 0.0  # under `max_cost`: no request's worst case is below it
     pilot: int | None = None
     stop_after: int | None = None
     wait_ready: bool = False

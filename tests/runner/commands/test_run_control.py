@@ -181,7 +181,10 @@ def test_what_a_killed_run_had_in_flight_is_spent(
     ("options", "said"),
     [
         (["--max-cost", 1], "--max-cost needs --price"),
-        (["--max-cost", 1, *PRICE], "2 rows have none (the first: p.jsonl, line 1). Add --max-tokens N"),
+        (
+            ["--max-cost", 1, *PRICE],
+            "what 2 rows can cost at most cannot be told, the first: p.jsonl, line 1: there is no limit of",
+        ),
         (["--max-cost", "nan", *PRICE], "'nan' is not a number above 0"),
         (["--rpm", "inf"], "'inf' is not a number above 0"),
         (["--rpm", "0"], "'0' is not a number above 0"),
@@ -214,7 +217,35 @@ def test_a_model_without_a_price(cli: Cli) -> None:
     options = ["--model", "m", "--max-tokens", 5, "--max-cost", 1, "--price", "prices.toml"]
     result = cli("run", prompts(1), *options)
     assert result.exit_code == 2
-    assert "--max-cost needs a price for 'm'" in result.stderr
+    assert "the first: p.jsonl, line 1: there is no price for the model 'm'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"max_tokens": 1000.0}, "max_tokens is 1000.0, not a whole number above 0"),
+        ({"max_tokens": -1}, "max_tokens is -1, not"),
+        ({"max_completion_tokens": "8"}, "max_completion_tokens is '8', not"),
+        ({"max_tokens": True}, "max_tokens is true, not"),
+        ({"n": 2.0}, "n is 2.0, not"),
+        ({"body": {"messages": [{"role": "user", "content": "a"}], "max_tokens": None}}, "there is no limit"),
+    ],
+)
+def test_a_row_of_which_nobody_knows_the_worst_is_refused_before_anything_is_sent(
+    cli: Cli, mock: Start, row: dict[str, Any], why: str
+) -> None:
+    server = mock()
+    bad = row if "body" in row else {"prompt": "a", **row}
+    Path("p.jsonl").write_text("".join(json.dumps(one) + "\n" for one in ({"prompt": "b"}, bad)))
+    options = ["--max-tokens", 5, *PRICE, "--max-cost", 1000]
+    result = cli("run", "p.jsonl", *to(server), *options)
+    assert result.exit_code == 2
+    assert f"what 1 row can cost at most cannot be told, the first: p.jsonl, line 2: {why}" in result.stderr
+    assert server.completions == 0
+    assert not Path("runs").exists()
+    result = cli("run", "-", *to(server), *options, "-o", "out", stdin=Path("p.jsonl").read_bytes())
+    assert result.exit_code == 2
+    assert "the first: standard input, line 2" in result.stderr
 
 
 # -- a pilot
