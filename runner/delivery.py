@@ -125,7 +125,7 @@ class Delivery:
         """
         body = {**request.body, **self._add}
         data = _encode(body)
-        ask, price = Ask(size=len(data), most_tokens=most_tokens(body)), None
+        ask, price = Ask(size=len(data), most_tokens=most_tokens(body), row=request.index), None
         if self._prices is not None:
             price = self._prices.of(body.get("model"))
             if self._gate.budget is not None:
@@ -135,7 +135,8 @@ class Delivery:
         return Prepared(request, body, data, ask, price, choices_asked(body))
 
     async def admit(self, prepared: Prepared) -> bool:
-        """Wait until the request may go for the first time. False: the run stops, and it must not."""
+        """Wait until the request may go for the first time. False: it must not (the run stops, or it costs
+        more than is left)."""
         prepared.endpoint = await self._gate.pass_(prepared.ask)
         return prepared.endpoint is not None
 
@@ -264,7 +265,7 @@ class Delivery:
     async def _after(
         self, prepared: Prepared, seconds: float, made: int, avoid: Endpoint | None
     ) -> Endpoint | None:
-        """Wait, and pass the gate once more. `None`: the run stopped meanwhile."""
+        """Wait, and pass the gate once more. `None`: it must not."""
         if seconds > 0:
             try:
                 async with asyncio.timeout(seconds):
