@@ -14,7 +14,7 @@ from msgspec import Struct, UnsetType, field
 
 from reports.rows import Row, RowAttempt, accepted
 from reports.summary import Cost, TokenTotals
-from runner.record import tokens
+from runner.record import STALE_NS, refused_unworked, tokens
 
 STALE = "stale_connection"  # `Attempt.wait_for` of a resend that is no retry
 
@@ -72,18 +72,19 @@ def bound(paid: Billed) -> float | None:
 
 
 def may_be_billed(paid: Billed) -> bool:
-    """Whether a server may have worked for it: it had the request, and did not refuse it."""
+    """Whether a server may have worked for it: it had the request, and did not refuse it beforehand."""
     error = paid.error
     if paid.sent_at is None:
         return False
     if error is None:
         return True
-    if error.http_status is not None and error.http_status >= 300:
+    if refused_unworked(error.http_status):
         return False
     # A kept connection that the server had closed already: the request was never read.
     if isinstance(paid, RowAttempt):
         return paid.wait_for != STALE
-    return not (error.kind == "disconnected" and paid.connection.reused)
+    stale = error.kind == "disconnected" and paid.connection.reused
+    return not (stale and (paid.ended_at or paid.sent_at) - paid.sent_at <= STALE_NS)
 
 
 def _broken_off(paid: Billed) -> bool:

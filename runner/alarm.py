@@ -18,7 +18,7 @@ class Alarm:
         self._waiting: set[asyncio.Future[None]] = set()
 
     async def until(self, at: int) -> bool:
-        """Wait until `at` (`monotonic_ns`). Returns whether it came to that: false where `wake` came first."""
+        """Wait until `at` (`monotonic_ns`). Returns whether it is: false where `wake` came first."""
         if monotonic_ns() >= at:
             return True
         ringing: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 _ROUNDING = 1e-9  # of the whole budget: sums of many small amounts
@@ -42,6 +43,17 @@ class Budget:
         self.under_way = 0  # attempts whose cost is not known yet
         self.lowered = False  # reservations, and not spending, kept a request from going
         self._save = save
+        self._holds: set[Hold] = set()
+
+    @property
+    def left(self) -> float:
+        """What is neither spent nor charged. Some of it may be reserved."""
+        return self.most - self.spent - math.fsum(hold.past for hold in self._holds)
+
+    @property
+    def unsettled(self) -> float:
+        """What is held by requests of which no record tells."""
+        return math.fsum(hold.amount for hold in self._holds)
 
     def fits(self, worst: float) -> bool:
         """Whether a request that may cost `worst` can go now."""
@@ -65,6 +77,7 @@ class Budget:
     def reserve(self, hold: Hold, worst: float) -> None:
         """An attempt goes."""
         hold.attempt = worst
+        self._holds.add(hold)
         self.reserved += worst
         self.under_way += 1
 
@@ -74,9 +87,12 @@ class Budget:
         hold.past += amount
         hold.attempt = 0.0
         self.under_way -= 1
+        if not hold.past:
+            self._holds.discard(hold)
 
     def settle(self, hold: Hold) -> None:
         """The request's record is written: what it held is spent."""
         self.reserved -= hold.amount
         self.spent += hold.amount
         hold.past = hold.attempt = 0.0
+        self._holds.discard(hold)

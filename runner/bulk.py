@@ -23,12 +23,12 @@ from runner.client import Client
 from runner.delivery import Delivery, Keep
 from runner.engine import Engine
 from runner.fleet import Endpoint, Fleet
-from runner.gate import Gate
+from runner.gate import Ask, Gate
 from runner.limits import Breaker, Slots
 from runner.pacing import Adaptive
-from runner.prices import Prices, worst_case
+from runner.prices import Prices, bound_of, worst_case
 from runner.progress import Progress, Snapshot
-from runner.ready import ready_body, wait_ready
+from runner.ready import Purse, ready_body, wait_ready
 from runner.rundir import Opened, write_manifest
 from runner.spent import Spent, spent_before
 from runner.store import PROGRESS
@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True):
     adaptive: bool = False
     prices: Prices | None = None
     max_cost: float | None = None
+    least_cost: float = 0.0  # under `max_cost`: no request's worst case is below it
     pilot: int | None = None
     stop_after: int | None = None
     wait_ready: bool = False
@@ -117,6 +118,8 @@ class _Job:
         self._settings = settings
         self._progress = progress
         self._signals = 0
+        self._misfits = 0  # requests that cost more than --max-cost leaves
+        self._misfit = ""  # of the first of them
         self._adaptive = Adaptive(settings.concurrency) if settings.adaptive else None
 
     async def main(self) -> None:
@@ -136,6 +139,8 @@ class _Job:
                 await self.engine.run(self._feed())
                 if self._settings.pilot is not None and self._settings.pilot < self._to_send:
                     self.engine.stop("pilot")
+                elif self._misfits:
+                    self.engine.stop("budget", self._why_over())
             finally:
                 ticker.cancel()
                 self._note_end()
@@ -181,7 +186,8 @@ class _Job:
         )
         engine = Engine(delivery, opened.journal, slots, Breaker(answered=opened.answered > 0), self._tell)
         delivery.on_first_token = engine.first_token
-        self.gate.on_over = lambda: engine.stop("budget", "the next request could cost more than is left")
+        self.gate.on_over = self._over
+        self.gate.on_unsaved = lambda why: engine.stop("disk_full", why)
         self.gate.on_shut = lambda wait_s: engine.stop(
             "circuit_breaker", f"the server asks to be left alone for {wait_s:,.0f} s"
         )
@@ -195,7 +201,7 @@ class _Job:
         if settings.max_cost is None or settings.prices is None:
             return None
         before = spent_before(opened.path, opened.manifest.sessions[:-1], settings.prices)
-        if before.amount or before.unknown:
+        if before != Spent():
             self._tell(_told_of(before, settings.max_cost))
 
         async def save(ceiling: float) -> None:
@@ -208,38 +214,55 @@ class _Job:
         request = await asyncio.to_thread(_first, self._plan)
         if request is None:
             return
-        body = ready_body(request, {"stream": True})
-        bound = self._cost_of_asking(request, body, len(fleet.endpoints))
-        if bound is None:
-            self.engine.stop("budget", "not even the request of --wait-ready fits")
-            return
-        asking = wait_ready(fleet.endpoints, request.api, body, self._settings.ready_limit_s, self._tell)
+        body = ready_body(request)
+        data, began = msgspec.json.encode(body), time.monotonic()
+        purse = self._purse(body, len(data))
+        limit_s = self._settings.ready_limit_s
+        asking = wait_ready(fleet.endpoints, request.api, data, limit_s, self._tell, purse)
         waiting, stopped = asyncio.create_task(asking), asyncio.create_task(self.engine.stopped())
         await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
-        if not waiting.done():
-            waiting.cancel()
-            await asyncio.wait({waiting})
+        waiting.cancel()  # where it is done, this does nothing
+        await asyncio.wait({waiting})
+        waited_s = time.monotonic() - began
+        self._opened.session.gauge["ready"] = {
+            "waited_s": round(waited_s, 3),
+            "requests": purse.requests,
+            "cost_bound": purse.total if purse.priced else None,
+        }
+        if waiting.cancelled():
             return
         ready = waiting.result()
-        told = {"waited_s": ready.waited_s, "requests": ready.requests, "cost_bound": bound}
-        # Now and not at the end: of a session that is killed the next one must know it.
-        self._opened.session.gauge["ready"] = told
-        if ready.error is not None:
-            reason = f"not ready after {ready.waited_s:.1f} s: {ready.error.message}"
-            self.engine.give_up(ready.error, reason)
+        if ready.over:
+            self.engine.stop("budget", "no further request of --wait-ready fits into what is left")
+        elif ready.error is not None:
+            self.engine.give_up(ready.error, f"not ready after {waited_s:.1f} s: {ready.error.message}")
 
-    def _cost_of_asking(self, request: Request, body: bytes, endpoints: int) -> float | None:
-        """Charge the budget with one answer of every endpoint; `None`: it does not fit."""
-        budget, prices = self.gate.budget, self._settings.prices
-        price = prices.of(request.body.get("model")) if prices is not None else None
-        if budget is None or price is None:
-            return 0.0
-        bound = endpoints * (worst_case({"max_tokens": 1}, len(body), price) or 0.0)
-        if not budget.fits(bound):
-            return None
-        budget.spent += bound
-        return bound
+    def _purse(self, body: dict[str, Any], size: int) -> Purse:
+        prices = self._settings.prices
+        price = prices.of(body.get("model")) if prices is not None else None
+        worst = worst_case(body, size, price) if price is not None else None
+        if self.gate.budget is not None and prices is not None:
+            worst = bound_of(body, size, prices)
+        return Purse(self.gate, price, worst or 0.0)
+
+    def _over(self, ask: Ask) -> None:
+        """A request does not fit into the budget any more. The run ends where no smaller one would."""
+        budget = self.gate.budget
+        assert budget is not None
+        least, self._misfits = self._settings.least_cost, self._misfits + 1
+        if self._misfits == 1:
+            row = "a row" if ask.row is None else f"row {ask.row + 1}"
+            self._misfit = f"{row} may cost up to {ask.worst:.6g}, and {max(budget.left, 0):.6g} is left"
+        if not budget.fits(least) and budget.is_over(least):
+            self.engine.stop("budget", self._why_over())
+        elif self._misfits == 1:
+            self._tell(f"--max-cost: {self._misfit}. It is not sent, smaller ones are")
+
+    def _why_over(self) -> str:
+        if self._misfits == 1:
+            return self._misfit
+        return f"{self._misfits:,} requests did not fit, the first: {self._misfit}"
 
     def snapshot(self) -> Snapshot:
         tally = self.engine.tally
@@ -364,6 +387,9 @@ class _Job:
         session.counts = {"started": tally.started, **tally.status, "retries": tally.retries}
         if tally.unwritten:
             session.counts["unwritten"] = tally.unwritten
+        if self.gate.budget is not None:
+            # No longer a ceiling over what is in flight, but what was held for good: no record tells of it.
+            session.reserved_cost = self.gate.budget.unsettled
         session.gauge |= {"cpu_s": round(time.process_time(), 3), **self._paced()}
 
     def _paced(self) -> dict[str, Any]:
@@ -377,7 +403,8 @@ class _Job:
         if adaptive is not None:
             out |= {"lowest_concurrency": adaptive.lowest, "highest_concurrency": adaptive.highest}
         if gate.budget is not None:
-            out |= {"budget_lowered": gate.budget.lowered, "spent": gate.budget.spent}
+            budget = gate.budget
+            out |= {"budget_lowered": budget.lowered, "spent": budget.spent + budget.unsettled}
         return out
 
 
@@ -392,11 +419,13 @@ def _first(plan: Plan) -> Request | None:
 
 def _told_of(before: Spent, most: float) -> str:
     killed = f" ({before.killed:.6g} of it at most, by a session that was killed)" if before.killed else ""
-    unknown = (
-        f"; what {before.unknown:,} answers of earlier sessions cost is not known, and not counted"
-        if before.unknown
-        else ""
-    )
+    parts = [
+        (before.unknown, "good answers"),
+        (before.unknown_lost, "failed or cancelled attempts"),
+        (before.killed_blind, "what killed sessions had in flight"),
+    ]
+    named = ", ".join(f"{what} ({count:,})" for count, what in parts if count)
+    unknown = f"; not counted, for nobody knows what they cost: {named}" if named else ""
     return f"{before.amount:.6g} of --max-cost {most:.6g} is spent by earlier sessions{killed}{unknown}"
 
 

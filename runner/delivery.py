@@ -9,19 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from runner.answer import BYTES_A_TOKEN
+from runner.billed import attempt_cost, charged, may_be_billed, was_stale
 from runner.chunks import clean
 from runner.client import Outcome
 from runner.fleet import BUSY, Endpoint
 from runner.gate import Ask, Gate
-from runner.prices import Price, Prices, cost_of, most_tokens, worst_case
+from runner.prices import Price, Prices, bound_of, worst_case
 from runner.record import (
     Attempt,
     CancelledBy,
     Connection,
-    CostSource,
     Error,
     ErrorKind,
     Phase,
@@ -30,6 +29,7 @@ from runner.record import (
 )
 from runner.retry import WaitFor, attempts_left, backoff_s, hint_s, is_retryable, wait_s
 from runner.stream import Stream
+from scenarios.answer_limit import choices_asked, most_tokens
 from scenarios.request import Request
 
 _encode = msgspec.json.Encoder().encode
@@ -80,6 +80,11 @@ class Prepared(msgspec.Struct):
     held_ns: int = 0  # in a bench: waited because no more may be in flight
 
 
+def added_fields(include_usage: bool) -> dict[str, Any]:
+    """What goes over the wire beside a body's own fields."""
+    return {"stream": True, **({"stream_options": {"include_usage": True}} if include_usage else {})}
+
+
 class Delivery:
     """Sends requests until each is answered, or will not be.
 
@@ -114,9 +119,7 @@ class Delivery:
         self._prices = prices
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self.on_first_token: Callable[[], None] | None = None  # told of every answer's first token
-        self._add: dict[str, Any] = {"stream": True}
-        if include_usage:
-            self._add["stream_options"] = {"include_usage": True}
+        self._add = added_fields(include_usage)
         self._live: set[Stream] = set()
         self._cut_by: CancelledBy | None = None
         self._stopping = asyncio.Event()
@@ -139,18 +142,25 @@ class Delivery:
         return len(self._live)
 
     def prepare(self, request: Request) -> Prepared:
-        """Make the body that goes over the wire."""
+        """Make the body that goes over the wire.
+
+        Raises:
+            UnboundedError: spending is limited, and nobody can say what this request costs at most.
+        """
         body = {**request.body, **self._add}
         data = _encode(body)
-        asked = body.get("n")
-        ask, price = Ask(size=len(data), most_tokens=most_tokens(body)), None
+        ask, price = Ask(size=len(data), most_tokens=most_tokens(body), row=request.index), None
         if self._prices is not None:
             price = self._prices.of(body.get("model"))
-            ask.worst = (worst_case(body, len(data), price) or 0.0) if price is not None else 0.0
-        return Prepared(request, body, data, ask, price, asked if type(asked) is int and asked > 0 else 1)
+            if self._gate.budget is not None:
+                ask.worst = bound_of(body, len(data), self._prices)
+            elif price is not None:
+                ask.worst = worst_case(body, len(data), price) or 0.0
+        return Prepared(request, body, data, ask, price, choices_asked(body))
 
     async def admit(self, prepared: Prepared) -> bool:
-        """Wait until the request may go for the first time. False: the run stops, and it must not."""
+        """Wait until the request may go for the first time. False: it must not (the run stops, or it costs
+        more than is left)."""
         prepared.endpoint = await self._gate.pass_(prepared.ask)
         return prepared.endpoint is not None
 
@@ -232,7 +242,7 @@ class Delivery:
                 leave_after=None if about is None else about.leave_after_tokens,
             )
             ok = outcome.status == "ok"
-            charge = charged(*_cost(prepared, stream, outcome))
+            charge = charged(*attempt_cost(prepared.price, prepared.ask.worst, stream, outcome))
         finally:
             self._live.difference_update(opened)
             headless = not opened or opened[0].headers_at is None
@@ -261,7 +271,7 @@ class Delivery:
         whole = outcome.status == "ok" or outcome.cancelled_by == "stop_rule"
         if whole or count.completion is not None:
             gate.used(ask, prompt, completion, whole=whole)
-        elif not _may_be_billed(stream, outcome):
+        elif not may_be_billed(stream, outcome):
             gate.unused(ask)
         else:
             gate.used_at_least(ask, prompt + completion)
@@ -272,7 +282,7 @@ class Delivery:
         self, prepared: Prepared, endpoint: Endpoint, stream: Stream, error: Error, course: _Course
     ) -> tuple[float, WaitFor] | None:
         """How long a failed attempt is waited after, and why; `None` where it was the last."""
-        if error.kind is ErrorKind.DISCONNECTED and stream.reused and not course.fresh:
+        if was_stale(stream, error) and not course.fresh:
             # The server had closed this kept connection without saying so: the request was never read.
             return 0.0, "stale_connection"
         may_leave = self._gate.failed(prepared.ask, endpoint, error, course.tried)
@@ -332,7 +342,7 @@ class Delivery:
     async def _after(
         self, prepared: Prepared, seconds: float, next_: tuple[int, frozenset[Endpoint]]
     ) -> Endpoint | None:
-        """Wait, and pass the gate once more. `None`: the run stopped meanwhile."""
+        """Wait, and pass the gate once more. `None`: it must not."""
         if seconds > 0:
             try:
                 async with asyncio.timeout(seconds):
@@ -361,7 +371,7 @@ class Delivery:
         """An attempt that is followed by another, which goes now."""
         answer, error = stream.answer, outcome.error
         assert error is not None
-        cost, source, bound = _cost(prepared, stream, outcome)
+        cost, source, bound = attempt_cost(prepared.price, prepared.ask.worst, stream, outcome)
         return Attempt(
             sent_at=self._at(stream.sent_at),
             first_token_at=self._at(answer.first_token_at),
@@ -388,7 +398,7 @@ class Delivery:
         phase: Phase,
     ) -> Record:
         answer, request = stream.answer, prepared.request
-        cost, source, bound = _cost(prepared, stream, outcome)
+        cost, source, bound = attempt_cost(prepared.price, prepared.ask.worst, stream, outcome)
         main = answer.main_choice()
         ok = outcome.status == "ok"
         record = Record(
@@ -456,31 +466,6 @@ def _leave(stream: Stream) -> None:
     """A user whose patience is over, and who has seen nothing yet, goes."""
     if stream.answer.first_token_at is None:
         stream.cut(by="abandon")
-
-
-def _cost(
-    prepared: Prepared, stream: Stream, outcome: Outcome
-) -> tuple[float | None, CostSource, float | UnsetType]:
-    """What an attempt cost, on whose word, and the most it can have cost where that is not the last word."""
-    cost, source = cost_of(stream.answer.usage, prepared.price)
-    if outcome.status == "ok" and cost is not None:
-        return cost, source, UNSET
-    if not prepared.ask.worst or not _may_be_billed(stream, outcome):
-        return cost, source, UNSET
-    return cost, source, max(prepared.ask.worst, cost or 0.0)
-
-
-def _may_be_billed(stream: Stream, outcome: Outcome) -> bool:
-    """Whether a server may have worked for it: it had the request, and did not refuse it."""
-    if stream.sent_at is None or stream.mode == "refusal":
-        return False
-    stale = outcome.error is not None and outcome.error.kind is ErrorKind.DISCONNECTED and stream.reused
-    return not stale
-
-
-def charged(cost: float | None, _source: CostSource, bound: float | UnsetType) -> float:
-    """What an attempt counts for against `--max-cost`."""
-    return (cost or 0.0) if isinstance(bound, UnsetType) else bound
 
 
 def encode_line(record: Record) -> bytes:

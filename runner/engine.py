@@ -133,9 +133,12 @@ class Engine:
                     if free_since is None:
                         break
                     prepared = self._delivery.prepare(request)
-                    if not await self._admitted(prepared):
+                    if await self._admitted(prepared):
+                        self._start(prepared, free_since)
+                    elif self.stopping:
                         break
-                    self._start(prepared, free_since)
+                    else:
+                        self._slots.release()  # this one is left out, others may go
                     # One start a turn: sends leave at the end of a turn, and reads must get their share.
                     await asyncio.sleep(0)
         finally:
@@ -211,7 +214,7 @@ class Engine:
         return None if self._stopped.is_set() else free_since
 
     async def _admitted(self, prepared: Any) -> bool:
-        """Pass the gate. False: the run stops, and this request is not sent."""
+        """Pass the gate. False: this request is not sent, for the run stops, or it alone must not."""
         if not await self._delivery.admit(prepared):
             return False
         await self._room.wait()  # the disk may have filled up meanwhile
@@ -239,9 +242,10 @@ class Engine:
             self._judge(record)
             del record
             # The place is kept until the line is written: a kill costs at most what is in flight.
-            if not await self._journal.append(line):
+            if await self._journal.append(line):
+                self._delivery.written(prepared)
+            else:
                 self.tally.unwritten += 1
-            self._delivery.written(prepared)
         finally:
             self._slots.release()
 

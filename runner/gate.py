@@ -22,6 +22,7 @@ from runner.retry import HINT_CAP_S
 
 _S = 1_000_000_000
 PATIENCE_NS = 60 * _S  # a server that has answered may restart, or be too busy, for so long
+_COVER_TRIES = 30  # a second apart: so long a disk may refuse to take what may be spent
 
 
 class Ask(msgspec.Struct):
@@ -30,6 +31,8 @@ class Ask(msgspec.Struct):
     size: int = 0  # bytes of the body
     most_tokens: int | None = None  # the answer may have
     worst: float = 0.0  # the most an attempt can cost
+    row: int | None = None  # of the prompts, from 0: for messages
+    over: bool = False  # it does not fit into the budget, and never will
     hold: Hold = msgspec.field(default_factory=Hold)
     guessed: float = 0.0  # tokens the meter was told
     epoch: int = 0  # of the endpoint, when its attempt went there
@@ -65,7 +68,10 @@ class Gate:
         self.cooldowns = 0
         self.cooldown_ns = 0  # time in which a 429 or 503 held an endpoint
         self.paced_ns = 0  # time in which --rpm or --tpm held the run
-        self.on_over: Callable[[], None] = lambda: None  # told when the budget allows not one request more
+        self.on_over: Callable[[Ask], None] = lambda _: None  # told of each that fits into the budget no more
+        self.on_unsaved: Callable[[str], None] = lambda _: (
+            None
+        )  # told when what may be spent cannot be written
         self.on_shut: Callable[[float], None] = lambda _: None  # told when every endpoint asks for too long
         self._requests = Meter(rpm) if rpm is not None else None
         self._tokens = TokenMeter(tpm) if tpm is not None else None
@@ -92,7 +98,7 @@ class Gate:
     async def pass_(
         self, ask: Ask, *, retry: bool = False, made: int = 0, avoid: Collection[Endpoint] = ()
     ) -> Endpoint | None:
-        """Wait until an attempt may go, and where. `None`: the run stops, and it must not.
+        """Wait until an attempt may go, and where. `None`: it must not, for the run stops, or it is `over`.
 
         Args:
             ask: what it asks.
@@ -104,7 +110,7 @@ class Gate:
             return None
         if not self._waiting:
             endpoint = self._try(ask, avoid)
-            if endpoint is not None or self._stopped:
+            if endpoint is not None or ask.over or self._stopped:
                 return endpoint
         future: asyncio.Future[Endpoint | None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (not retry, made, next(self._order), ask, avoid, future))
@@ -153,7 +159,7 @@ class Gate:
                 self._paced_until = at
             self._arm(at, now)
             return None
-        if self.budget is not None and not self._affordable(ask.worst):
+        if self.budget is not None and not self._affordable(ask):
             return None
         endpoint = self.fleet.pick(now, avoid)
         if endpoint is None:
@@ -179,7 +185,7 @@ class Gate:
                 heapq.heappop(self._waiting)
                 continue
             endpoint = self._try(ask, avoid)
-            if endpoint is None:
+            if endpoint is None and (self._stopped or not ask.over):
                 return
             heapq.heappop(self._waiting)
             future.set_result(endpoint)
@@ -197,32 +203,62 @@ class Gate:
 
     # -- the budget
 
-    def _affordable(self, worst: float) -> bool:
+    async def reserve(self, ask: Ask) -> bool:
+        """Reserve for a request that does not pass here (`--wait-ready`). False: it does not fit now."""
         budget = self.budget
+        assert budget is not None
+        while not self._stopped and budget.fits(ask.worst):
+            if budget.covered(ask.worst):
+                budget.reserve(ask.hold, ask.worst)
+                return True
+            await asyncio.wait({self._cover_soon(ask.worst)})
+        return False
+
+    def _affordable(self, ask: Ask) -> bool:
+        budget, worst = self.budget, ask.worst
         assert budget is not None
         if not budget.fits(worst):
             if budget.is_over(worst):
-                self.on_over()
+                ask.over = True
+                self.on_over(ask)
             else:
                 self._say_lowered(worst)
             return False
         if not budget.covered(worst):
-            if self._covering is None:
-                self._covering = asyncio.create_task(self._cover(worst))
+            self._cover_soon(worst)
             return False
         return True
 
+    def _cover_soon(self, worst: float) -> asyncio.Task[None]:
+        if self._covering is None:
+            self._covering = asyncio.create_task(self._cover(worst))
+        return self._covering
+
     async def _cover(self, worst: float) -> None:
         assert self.budget is not None
-        try:
-            await self.budget.cover(worst)
-        except OSError as exc:
-            # Nothing may go that a killed run would forget. The journal, on the same disk, says what to do.
-            self._tell(f"what may be spent cannot be written down ({exc.strerror}): trying again")
-            await asyncio.sleep(1)
-        finally:
-            self._covering = None
+        why = await self._covered(self.budget, worst)
+        self._covering = None
+        if why is not None:
+            self.on_unsaved(why)
         self._pump()
+
+    async def _covered(self, budget: Budget, worst: float) -> str | None:
+        """Raise the budget's ceiling. Returns why it could not be done, for a time that is long enough."""
+        why = ""
+        for made in range(_COVER_TRIES):
+            try:
+                await budget.cover(worst)
+            except OSError as exc:
+                # Nothing may go that a killed run would forget.
+                why = f"what may be spent cannot be written to run.json ({exc.strerror})"
+                if not made:
+                    self._tell(f"{why}: nothing new is sent, trying again for {_COVER_TRIES} s")
+            else:
+                return None
+            await asyncio.sleep(1)
+            if self._stopped:
+                return None
+        return why
 
     def _say_lowered(self, worst: float) -> None:
         budget = self.budget

@@ -156,7 +156,7 @@ _GONE_S = 10.0
 
 
 class LoadBreaker:
-    """Ends a bench whose target is not there, or is the wrong one. A target that fails under load is a result.
+    """Ends a bench whose target is not there, or is the wrong one. One that fails under load is a result.
 
     Before the first token of any answer, one failure that is the target's (or a 404) ends it, and so do three
     bad requests in a row. After it, only ten seconds and fifty requests in which nobody was there to answer.

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from runner.record import CostSource, tokens
+from scenarios.answer_limit import most_tokens, why_unlimited
 
 _MILLION = 1_000_000
 _KEYS = ("input", "cached_input", "output")
@@ -22,6 +23,10 @@ _KEYS = ("input", "cached_input", "output")
 
 class PriceError(ValueError):
     """Prices that cannot be used. The text says where, why and what is allowed."""
+
+
+class UnboundedError(ValueError):
+    """A request of which nobody can say what it costs at most. The text says why."""
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -148,16 +153,39 @@ def worst_case(body: Mapping[str, Any], size: int, price: Price) -> float | None
     return (size * dearest_input + most * price.output) / _MILLION
 
 
-def most_tokens(body: Mapping[str, Any]) -> int | None:
-    """The tokens an answer may have at most, over all its choices; `None` without a limit."""
-    limits = [body.get("max_tokens"), body.get("max_completion_tokens")]
-    given = [limit for limit in limits if type(limit) is int and limit >= 0]
-    if not given:
+def bound_of(body: Mapping[str, Any], size: int, prices: Prices) -> float:
+    """The same, for whoever cannot do without it.
+
+    Raises:
+        UnboundedError: the body has no limit of tokens, or its model no price.
+    """
+    price = prices.of(body.get("model"))
+    if price is None:
+        raise UnboundedError(f"there is no price for the model {body.get('model')!r}")
+    worst = worst_case(body, size, price)
+    if worst is None:
+        raise UnboundedError(why_unlimited(body) or "it has no limit of tokens")
+    return worst
+
+
+class WorstCases:
+    """Of every body of a plan, under `--max-cost`: whether it has a worst case, and the least of them.
+
+    Args:
+        prices: of the models.
+        add: what goes over the wire beside a body's own fields.
+    """
+
+    def __init__(self, prices: Prices, add: Mapping[str, Any]) -> None:
+        self.least = math.inf
+        self._prices = prices
+        self._add = add
+
+    def why_not(self, body: Mapping[str, Any]) -> str | None:
+        """Why nobody can say what the body costs at most; `None` where it is known."""
+        size = len(msgspec.json.encode({**body, **self._add}))
+        try:
+            self.least = min(self.least, bound_of(body, size, self._prices))
+        except UnboundedError as exc:
+            return str(exc)
         return None
-    choices = [body.get("n"), body.get("best_of")]
-    each = max([1, *(n for n in choices if type(n) is int and n > 0)])
-    prompts: Any = body.get("prompt")
-    count = (
-        len(prompts) if isinstance(prompts, list) and prompts and isinstance(prompts[0], str | list) else 1
-    )
-    return max(given) * each * count

@@ -138,6 +138,22 @@ class Record(Struct):
     row: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+# A kept connection that was closed while idle says so within a round trip of the request: a reset, or an end
+# of file that was already there. A second is a long round trip, and short for an answer to be made and lost.
+STALE_NS = 1_000_000_000
+
+
+def refused_unworked(http_status: int | None) -> bool:
+    """Whether a response refuses the request before any work, so that nobody bills it.
+
+    A 5xx is none: a 504 is sent after the work, a 500 in the middle of it. A 408 may come from a gateway that
+    waited for an answer. 503 and 529 say that there is no room.
+    """
+    if http_status is None:
+        return False
+    return (300 <= http_status < 500 and http_status != 408) or http_status in {503, 529}
+
+
 class Tokens(Struct, frozen=True, gc=False):
     """The token counts of one usage object; `None` where the server did not say."""
 

@@ -8,15 +8,27 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from runner.prices import Prices, cost_of
+from runner.prices import Prices, cost_of, worst_case
+from runner.record import STALE_NS, refused_unworked
 from runner.store import Session, journal_files, lines
 
+_STALE = "stale_connection"  # `Attempt.wait_for`
 
-class _Model(Struct):
-    model: str | None = None
+
+class _Refusal(Struct, frozen=True):
+    kind: str = ""
+    http_status: int | None = None
+
+
+class _Reused(Struct, frozen=True):
+    reused: bool | None = None
 
 
 class _Attempt(Struct):
+    sent_at: int | None = None
+    ended_at: int | None = None
+    error: _Refusal | None = None
+    wait_for: str = ""
     cost: float | None = None
     cost_bound: float | UnsetType = UNSET
     usage: dict[str, Any] | None = None
@@ -26,7 +38,8 @@ class _Attempt(Struct):
 class _Paid(_Attempt):
     status: str = ""
     attempts: list[_Attempt] = []
-    request: _Model | None = None
+    request: dict[str, Any] | None = None
+    connection: _Reused = _Reused()
 
 
 class Spent(Struct, frozen=True):
@@ -34,38 +47,87 @@ class Spent(Struct, frozen=True):
 
     amount: float = 0.0
     unknown: int = 0  # good answers of which nobody knows what they cost
+    unknown_lost: int = 0  # failed and cancelled attempts of which nobody knows the most they cost
     killed: float = 0.0  # of `amount`: what sessions that wrote no end had in flight, at most
+    killed_blind: int = 0  # sessions that wrote no end, and nothing of what they had in flight
 
 
 def spent_before(run: Path, sessions: list[Session], prices: Prices) -> Spent:
-    """Sum up every attempt of every line of the journal, superseded ones too.
+    """Sum up every attempt of every line of the journal, superseded ones too, and what no line tells of.
 
     Args:
         run: the run directory.
         sessions: those before this one.
-        prices: for answers of sessions that were given none.
+        prices: for what sessions that were given none left without a cost.
     """
     decode = msgspec.json.Decoder(_Paid).decode
-    amount, unknown = 0.0, 0
+    amount, unknown, unknown_lost = 0.0, 0, 0
     for path in journal_files(run):
         for _, line in lines(path):
             try:
                 paid = decode(line)
             except (msgspec.MsgspecError, RecursionError):
                 continue  # a bad line: readers count and name them
-            model = paid.request.model if paid.request is not None else None
-            known = [_most(attempt, prices, model) for attempt in (paid, *paid.attempts)]
-            amount += sum(cost for cost in known if cost is not None)
-            unknown += paid.status == "ok" and known[0] is None
-    open_ends = [s for s in sessions if s.ended_by is None or s.counts.get("unwritten")]
-    killed = sum(s.reserved_cost or 0.0 for s in open_ends)
-    asked = sum(s.gauge.get("ready", {}).get("cost_bound", 0.0) for s in sessions)  # by --wait-ready
-    return Spent(amount + killed + asked, unknown, killed)
+            worst = _worst(paid.request, prices)
+            for attempt in (paid, *paid.attempts):
+                most, told = _most(attempt, paid, prices, worst)
+                amount += most
+                unknown += not told and attempt is paid and paid.status == "ok"
+                unknown_lost += not told and not (attempt is paid and paid.status == "ok")
+    open_ends = [session for session in sessions if session.ended_by is None]
+    # After an orderly end: what no record tells of, such as answers the disk did not take. Of a session that
+    # was killed: a ceiling over all it had in flight.
+    unrecorded = sum(session.reserved_cost or 0.0 for session in sessions)
+    asked = sum(_of_wait_ready(session) for session in sessions if session.reserved_cost is None)
+    return Spent(
+        amount + unrecorded + asked,
+        unknown,
+        unknown_lost,
+        sum(session.reserved_cost or 0.0 for session in open_ends),
+        sum(session.reserved_cost is None for session in open_ends),
+    )
 
 
-def _most(attempt: _Attempt, prices: Prices, model: str | None) -> float | None:
+def _of_wait_ready(session: Session) -> float:
+    """What its `--wait-ready` cost where no budget held it."""
+    return session.gauge.get("ready", {}).get("cost_bound") or 0.0
+
+
+def _worst(body: dict[str, Any] | None, prices: Prices) -> float | None:
+    """The most a request that was sent can cost at today's prices; `None` where nobody can say."""
+    model = None if body is None else body.get("model")
+    price = prices.of(model if isinstance(model, str) else None)
+    if body is None or price is None:
+        return None
+    return worst_case(body, len(msgspec.json.encode(body)), price)
+
+
+def _most(attempt: _Attempt, of: _Paid, prices: Prices, worst: float | None) -> tuple[float, bool]:
+    """The most an attempt can have cost as far as it is known, and whether that is all of it."""
     if not isinstance(attempt.cost_bound, UnsetType):
-        return attempt.cost_bound
-    if attempt.cost is not None:
-        return attempt.cost
-    return cost_of(attempt.usage or attempt.usage_partial, prices.of(model))[0]
+        return attempt.cost_bound, True
+    cost = attempt.cost
+    if cost is None:
+        model = None if of.request is None else of.request.get("model")
+        price = prices.of(model if isinstance(model, str) else None)
+        cost = cost_of(attempt.usage or attempt.usage_partial, price)[0]
+    if attempt is of and of.status == "ok" and cost is not None:
+        return cost, True
+    if not _may_be_billed(attempt, of):
+        return cost or 0.0, True
+    return max(worst or 0.0, cost or 0.0), worst is not None
+
+
+def _may_be_billed(attempt: _Attempt, of: _Paid) -> bool:
+    """As `runner/billed.py` has it of a live attempt."""
+    if attempt is of and of.status == "ok":
+        return True
+    if attempt.sent_at is None or attempt.wait_for == _STALE:
+        return False
+    error = attempt.error
+    if error is None:
+        return True
+    stale = attempt is of and error.kind == "disconnected" and of.connection.reused
+    if stale and (attempt.ended_at or attempt.sent_at) - attempt.sent_at <= STALE_NS:
+        return False
+    return not refused_unworked(error.http_status)

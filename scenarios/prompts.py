@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called after each block with the rows and the bytes read so far (bytes stay 0 for Parquet)."""
 
+Check = Callable[[dict[str, Any]], str | None]
+"""Why a body cannot be sent as things stand; `None` where it can."""
+
 _NAMES_KEPT = 100
 
 
@@ -94,10 +97,10 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
     """Rows that name another model than `settings.model`, which won."""
     whole_bodies: int
     """Rows that give their body whole: parameters and system do not apply to them."""
-    unlimited: int
-    """Rows whose answer has no limit of tokens."""
-    first_unlimited: int | None
-    """Line of the first of them."""
+    unfit: int
+    """Good rows whose body the caller's own check refused."""
+    first_unfit: BadRow | None
+    """The first of them, with the reason."""
     repeated: int
     """Rows whose body an earlier row already has. Each is sent."""
     duplicate_custom_ids: int
@@ -196,12 +199,13 @@ def scan(
     show: int = 3,
     max_bad: int = 20,
     progress: Progress | None = None,
+    check: Check | None = None,
 ) -> Plan:
     """Read and check every row. Bad rows are counted and the first kept; what they mean is the caller's."""
     if limit is not None and limit < 1:
         raise PromptError(f"limit is {limit}", hint="1 or more")
     before = stamp(source)
-    tally = _Tally(BodyBuilder(settings, source.format), source.unit, show, max_bad)
+    tally = _Tally(BodyBuilder(settings, source.format), source.unit, show, max_bad, check)
     checksum = _read(source, before, tally, limit, progress)
     if tally.rows == 0:
         raise PromptError("the file has no rows", file=source.path, hint="it needs at least one prompt")
@@ -231,8 +235,8 @@ def scan(
         models=dict(tally.models),
         model_overridden=tally.overridden,
         whole_bodies=tally.whole,
-        unlimited=tally.unlimited,
-        first_unlimited=tally.first_unlimited,
+        unfit=tally.unfit,
+        first_unfit=tally.first_unfit,
         repeated=repeated_rows,
         duplicate_custom_ids=again,
         duplicates=tuple(_examples(source, twice, limit)) if twice else (),
@@ -242,11 +246,12 @@ def scan(
 class _Tally:
     """What the first pass counts, row by row."""
 
-    def __init__(self, builder: BodyBuilder, unit: Any, show: int, max_bad: int) -> None:
+    def __init__(self, builder: BodyBuilder, unit: Any, show: int, max_bad: int, check: Check | None) -> None:
         self._builder, self._unit, self._show, self._max_bad = builder, unit, show, max_bad
+        self._check = check
         self.rows = self.good = self.bad_count = self.no_model = self.overridden = self.whole = 0
-        self.unlimited = 0
-        self.first_unlimited: int | None = None
+        self.unfit = 0
+        self.first_unfit: BadRow | None = None
         self.bad: list[BadRow] = []
         self.bodies: list[dict[str, Any]] = []
         self.missing: Counter[str] = Counter()
@@ -275,12 +280,10 @@ class _Tally:
             self._refuse(RowError("half a surrogate pair is no text").at(row.line, row.index, self._unit))
         else:
             self._accept(built)
-            given = [
-                built.body[name] for name in ("max_tokens", "max_completion_tokens") if name in built.body
-            ]
-            if not given or any(type(limit) is not int or limit < 0 for limit in given):
-                self.unlimited += 1
-                self.first_unlimited = self.first_unlimited or row.line
+            why = None if self._check is None else self._check(built.body)
+            if why is not None:
+                self.unfit += 1
+                self.first_unfit = self.first_unfit or RowError(why).at(row.line, row.index, self._unit)
 
     def _accept(self, built: Built) -> None:
         self.good += 1

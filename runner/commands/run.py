@@ -185,13 +185,15 @@ def command(prompts: str, **given: Any) -> None:
 
 
 def _command(prompts: str, given: dict[str, Any]) -> int:
+    from msgspec.structs import replace
+
     from runner.commands.run_setup import (
-        check_budget,
         check_dataset,
         open_directory,
         plan_of,
         settings_of,
         targets_of,
+        worst_cases_of,
     )
     from runner.rundir import place_for
     from runner.store import StoreError
@@ -207,11 +209,13 @@ def _command(prompts: str, given: dict[str, Any]) -> int:
         settings = settings_of(given)
         if prompts == "-":
             spooled, given["input_format"] = spool(path, given["input_format"], dry_run=given["dry_run"])
-        plan = plan_of(spooled or prompts, given)
+        worst = worst_cases_of(settings)
+        plan = plan_of(spooled or prompts, given, worst)
         if given["dry_run"]:
             show_plan(plan)
             return 2 if plan.bad_count and not given["skip_bad_rows"] else 0
-        check_budget(plan, settings)
+        if worst is not None:
+            settings = replace(settings, least_cost=worst.least)
         opened = open_directory(path, plan, targets, prompts, given, settings)
         if spooled is not None:
             plan = keep_spooled(plan, opened.path)

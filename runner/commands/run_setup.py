@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.commands.check_prompts import bad_rows
-from runner.commands.options import NOT_GIVEN, OPENAI, read_key, read_proxy, stop
+from runner.commands.options import NOT_GIVEN, OPENAI, plural, read_key, read_proxy, stop
 
 if TYPE_CHECKING:
     from runner.bulk import Settings
-    from runner.prices import Prices
+    from runner.prices import Prices, WorstCases
     from runner.rundir import Opened
     from runner.target import Redactor, Target
     from scenarios.prompts import Plan
 
 _ROOM_FDS = 64  # files, pipes and threads of our own beside the sockets
-_MODELS_KEPT = 100  # names of models a plan counts
 
 
 def targets_of(given: dict[str, Any]) -> tuple[list[Target], Redactor]:
@@ -105,21 +104,24 @@ def _prices(given: dict[str, Any]) -> Prices | None:
         raise click.UsageError(str(exc)) from None
 
 
-def check_budget(plan: Plan, settings: Settings) -> None:
-    """Usage errors for a plan whose requests have no worst case to reserve."""
-    prices = settings.prices
-    if settings.max_cost is None or prices is None:
-        return
-    if plan.unlimited:
+def worst_cases_of(settings: Settings) -> WorstCases | None:
+    """What looks at every row's worst case; `None` without `--max-cost`."""
+    from runner.delivery import added_fields
+    from runner.prices import WorstCases
+
+    if settings.max_cost is None or settings.prices is None:
+        return None
+    return WorstCases(settings.prices, added_fields(settings.include_usage))
+
+
+def check_budget(plan: Plan, name: str) -> None:
+    """Usage error for a plan that has requests without a worst case to reserve. `name`: of the prompts."""
+    if plan.first_unfit is not None:
         raise click.UsageError(
-            f"--max-cost needs a limit of tokens for every answer, and {plan.unlimited:,} rows have none "
-            f"(the first: {plan.source.path}, line {plan.first_unlimited}). Add --max-tokens N, or "
-            "max_tokens to the rows."
+            f"--max-cost: what {plural(plan.unfit, 'row')} can cost at most cannot be told, the first: "
+            f"{name}, {plan.first_unfit}. Every row needs a limit of tokens that is a whole number "
+            '(--max-tokens N, or max_tokens in the row), and its model a price (or "*") in --price.'
         )
-    missing = [model for model in plan.models if prices.of(model) is None]
-    if missing or (len(plan.models) >= _MODELS_KEPT and prices.of(None) is None):
-        name = repr(missing[0]) if missing else "some models"
-        raise click.UsageError(f'--max-cost needs a price for {name}: add it, or one for "*", to --price')
 
 
 def check_dataset(dataset: Path) -> None:
@@ -147,7 +149,7 @@ def _check_descriptors(concurrency: int) -> None:
     )
 
 
-def plan_of(prompts: str | Path, given: dict[str, Any]) -> Plan:
+def plan_of(prompts: str | Path, given: dict[str, Any], worst: WorstCases | None = None) -> Plan:
     """Read and check every row. Ends the command where some are bad and were not to be skipped."""
     from scenarios.bodies import Settings as Bodies
     from scenarios.prompts import scan
@@ -166,10 +168,17 @@ def plan_of(prompts: str | Path, given: dict[str, Any]) -> Plan:
     )
     source = open_source(prompts, given["input_format"])
     plan = scan(
-        source, bodies, skip_bad_rows=given["skip_bad_rows"] or given["dry_run"], limit=given["limit"]
+        source,
+        bodies,
+        skip_bad_rows=given["skip_bad_rows"] or given["dry_run"],
+        limit=given["limit"],
+        check=None if worst is None else worst.why_not,
     )
+    name = "standard input" if isinstance(prompts, Path) else str(prompts)
     if plan.bad_count and not (given["skip_bad_rows"] or given["dry_run"]):
-        stop(bad_rows(plan, "standard input" if isinstance(prompts, Path) else str(prompts)), 2)
+        stop(bad_rows(plan, name), 2)
+    if not given["dry_run"]:
+        check_budget(plan, name)
     return plan
 
 

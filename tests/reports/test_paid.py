@@ -76,6 +76,19 @@ def test_what_else_was_paid_for(write: Any, record: Any, failed: Any, attempt: A
     assert cost.broken_off == 2
 
 
+def test_what_may_have_been_worked_for_is_not_free(write: Any, record: Any, failed: Any) -> None:
+    slow = {"sent_at": 1000 * MS, "ended_at": 3000 * MS}
+    lines = [
+        record(0, cost=1.0, cost_source="prices"),
+        failed(1, ErrorKind.SERVER_ERROR, http_status=504),
+        failed(2, ErrorKind.TIMEOUT, http_status=408),
+        failed(3, ErrorKind.DISCONNECTED, connection=Connection(reused=True), **slow),
+        failed(4, ErrorKind.OVERLOADED, http_status=503),
+    ]
+    cost = summarize(write(lines)).cost
+    assert (cost.lost_attempts, cost.lost_unknown, cost.at_most) == (4, 3, None)
+
+
 def test_without_a_bound_nobody_knows_the_most(write: Any, record: Any, failed: Any) -> None:
     told = failed(1, ErrorKind.TRUNCATED, cost=0.125, cost_source="provider")
     cost = summarize(write([record(0, cost=1.0, cost_source="provider"), told])).cost

@@ -41,6 +41,25 @@ def test_attempts_of_one_request_add_up() -> None:
     assert money.spent == 8
 
 
+def test_what_no_record_tells_of_stays_held() -> None:
+    money, _ = budget(10, spent=1)
+    written, lost, refused = Hold(), Hold(), Hold()
+    for hold, amount in ((written, 0.1), (lost, 0.2), (refused, 0.0)):
+        money.reserve(hold, 3)
+        money.charge(hold, amount)
+    assert money.left == pytest.approx(8.7)
+    assert money.unsettled == pytest.approx(0.3)
+    money.settle(written)
+    assert money.left == pytest.approx(8.7)
+    assert money.unsettled == 0.2
+    money.reserve(lost, 3)
+    assert money.left == pytest.approx(8.7)  # reserved is not spent, and may be
+    assert money.unsettled == 3.2
+    money.charge(lost, 0.0)
+    money.settle(lost)
+    assert money.unsettled == 0.0  # and not a rounding error
+
+
 def test_what_is_under_way_may_make_room() -> None:
     money, _ = budget(10, spent=3)
     hold = Hold()

@@ -14,10 +14,11 @@ import msgspec
 import pytest
 from msgspec import UNSET, UnsetType
 
+from runner.budget import Budget
 from runner.delivery import Delivery, Keep, encode_line
 from runner.fleet import Endpoint, Fleet
 from runner.gate import Gate
-from runner.prices import Price, Prices
+from runner.prices import Price, Prices, UnboundedError
 from runner.record import ErrorKind, Record
 from runner.timeouts import Timeouts
 from scenarios.request import Request
@@ -352,6 +353,18 @@ async def test_it_is_resent_once_only() -> None:
     assert [a.wait_for for a in record.attempts] == ["stale_connection"]
 
 
+async def test_a_kept_connection_that_dies_under_work_is_an_ordinary_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("runner.billed.STALE_NS", -1)  # however soon it died, it was too late
+    async with delivering(script_of(GOOD, None, GOOD), prices=PRICES) as (delivery, _):
+        await sent(delivery, request(max_tokens=50), monotonic_ns())
+        record = await sent(delivery, request(max_tokens=50), monotonic_ns())
+    (attempt,) = record.attempts
+    assert (record.status, attempt.wait_for) == ("ok", "backoff")
+    assert attempt.cost_bound is not UNSET
+
+
 async def test_a_fresh_connection_that_dies_is_not_resent_for_nothing() -> None:
     record = await deliver(script_of(None), retries=0)
     assert record.error is not None
@@ -602,7 +615,10 @@ async def test_without_prices_the_provider_s_own_number() -> None:
     ("response", "bounded"),
     [
         (sized(b"", "429 Slow", Retry_After="0"), False),  # refused: nobody worked for it
-        (sized(b"", "500 Oops"), False),
+        (sized(b"", "503 Busy", Retry_After="0"), False),
+        (sized(b"", "500 Oops"), True),
+        (sized(b"", "504 Late"), True),
+        (sized(b"", "408 Late"), True),
         (None, True),  # it had the request: it may have worked
         (chunked_head() + piece(sse(delta("lost "))) + END, True),
     ],
@@ -618,6 +634,18 @@ async def test_the_most_a_failed_attempt_may_have_cost(response: bytes | None, b
         assert attempt.cost_bound == len(msgspec.json.encode(body)) + 50
     else:
         assert attempt.cost_bound is UNSET
+
+
+@pytest.mark.parametrize("limit", [{}, {"max_tokens": 1000.0}, {"max_tokens": 5, "n": "8"}])
+async def test_under_a_budget_nothing_goes_without_a_worst_case(limit: dict[str, Any]) -> None:
+    async def save(_: float) -> None:
+        pass
+
+    gate = Gate(Fleet([]), budget=Budget(100.0, 0.0, save))
+    delivery = Delivery(gate, session=3, anchor_ns=0, retries=0, prices=PRICES)
+    with pytest.raises(UnboundedError, match=r"is no limit|not a whole number"):
+        delivery.prepare(request(**limit))
+    assert delivery.prepare(request(max_tokens=5)).ask.worst > 5
 
 
 async def test_a_failed_attempt_keeps_the_cost_its_stream_told_of() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -54,6 +54,8 @@ class Server:
         self.peak = 0
         self.stopped = 0
         self.shut = False
+        self.barred: set[int] = set()
+        self.at_the_bar: Callable[[], None] = lambda: None
         self.withdrawn: list[int] = []
         self.settled: list[int] = []
         self.cuts: list[CancelledBy] = []
@@ -79,8 +81,10 @@ class Server:
     def prepare(self, request: Request) -> Request:
         return request
 
-    async def admit(self, _: Request) -> bool:
-        return not self.shut
+    async def admit(self, prepared: Request) -> bool:
+        if prepared.index in self.barred:
+            self.at_the_bar()
+        return not self.shut and prepared.index not in self.barred
 
     def withdraw(self, prepared: Request) -> None:
         self.withdrawn.append(prepared.index)
@@ -513,6 +517,40 @@ async def test_what_the_gate_does_not_let_through_is_not_sent() -> None:
     await it.start(range(10))
     assert it.server.sent == []
     assert it.engine.tally.started == 0
+    assert it.closed
+
+
+async def test_one_that_may_not_go_keeps_no_other_from_going() -> None:
+    it = Set(2)
+    it.server.barred = {0, 1, 2, 5, 9}  # more than there are places
+    await it.start(range(10))
+    assert it.server.sent == [3, 4, 6, 7, 8]
+    assert it.engine.ended_by == "finished"
+
+
+async def test_a_run_that_stops_in_the_gate_reads_no_further() -> None:
+    it = Set(2, at_once=False)
+    it.server.barred = {0}
+    it.server.at_the_bar = lambda: it.engine.stop("budget")
+    read: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(10):
+            read.append(number)
+            yield number
+
+    await it.start(numbers())
+    assert (it.server.sent, read) == ([], [0])
+
+
+async def test_what_the_disk_did_not_take_is_not_settled() -> None:
+    it = Set(2)
+    it.paper.stuck = True
+    run = it.start(range(2))
+    await until(lambda: len(it.paper.waiting) == 2)
+    it.paper.give_up()
+    await run
+    assert (it.engine.tally.unwritten, it.server.settled) == (2, [])
 
 
 async def test_a_request_is_settled_once_its_line_is_written() -> None:

@@ -8,10 +8,13 @@ from typing import Any, cast
 import pytest
 
 from runner.budget import Budget
+from runner.delivery import Delivery
 from runner.fleet import Endpoint, Fleet
 from runner.gate import Ask, Gate
 from runner.pacing import Adaptive
+from runner.prices import Price, Prices
 from runner.record import Error, ErrorKind
+from scenarios.request import Request
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -303,7 +306,7 @@ def limited(most: float, save: Callable[[float], Awaitable[None]] = saved) -> An
     gate, (only,) = gate_of(budget=money, tell=said.append)
     ended: list[int] = []
 
-    def over_now() -> None:
+    def over_now(_: Ask) -> None:
         ended.append(1)
         gate.stop()
 
@@ -366,22 +369,159 @@ async def test_two_retries_that_hold_all_there_is_do_not_wait_for_each_other() -
     assert ended == [1]
 
 
-async def test_a_ceiling_that_cannot_be_written_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    failures = [OSError(28, "No space left on device")]
-
-    async def save(_: float) -> None:
-        if failures:
-            raise failures.pop()
-
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What was slept, at once."""
+    slept: list[float] = []
     real = asyncio.sleep
 
-    async def no_sleep(_: float) -> None:
+    async def no_sleep(seconds: float) -> None:
+        if seconds:
+            slept.append(seconds)
         await real(0)
 
-    gate, only, _, said, _ = limited(10, save)
     monkeypatch.setattr("runner.gate.asyncio.sleep", no_sleep)
+    return slept
+
+
+def full_disk(failures: int) -> Callable[[float], Awaitable[None]]:
+    left = [OSError(28, "No space left on device")] * failures
+
+    async def save(_: float) -> None:
+        if left:
+            raise left.pop()
+
+    return save
+
+
+async def test_a_ceiling_that_cannot_be_written_is_tried_again(seconds: list[float]) -> None:
+    gate, only, _, said, _ = limited(10, full_disk(3))
     assert await gate.pass_(Ask(worst=1.0)) is only
-    assert "No space left on device" in said[0]
+    assert seconds == [1, 1, 1]
+    assert len(said) == 1
+    assert "cannot be written to run.json (No space left on device): nothing new is sent" in said[0]
+
+
+async def test_a_ceiling_that_cannot_be_written_at_all_ends_the_run(seconds: list[float]) -> None:
+    gate, only, money, said, _ = limited(10, full_disk(1000))
+    why: list[str] = []
+
+    def unsaved(reason: str) -> None:
+        why.append(reason)
+        gate.stop()
+
+    gate.on_unsaved = unsaved
+    both = [
+        asyncio.create_task(gate.pass_(Ask(worst=1.0))),
+        asyncio.create_task(gate.reserve(Ask(worst=1.0))),
+    ]
+    assert [await one for one in both] == [None, False]
+    assert why == ["what may be spent cannot be written to run.json (No space left on device)"]
+    assert len(seconds) == 30
+    assert len(said) == 1
+    assert (only.in_flight, money.reserved) == (0, 0)
+
+
+async def test_a_run_that_stops_meanwhile_tries_no_more(seconds: list[float]) -> None:
+    gate, _, _, _, _ = limited(10, full_disk(1000))
+    why: list[str] = []
+    gate.on_unsaved = why.append
+    passing = asyncio.create_task(gate.pass_(Ask(worst=1.0)))
+    while len(seconds) < 2:
+        await turns(1)
+    gate.stop()
+    assert await passing is None
+    await turns(20)
+    assert len(seconds) <= 3
+    assert why == []
+
+
+async def test_what_never_fits_is_let_go_and_smaller_ones_pass() -> None:
+    gate, only, money, _, _ = limited(10)
+    over_: list[float] = []
+    gate.on_over = lambda ask: over_.append(ask.worst)
+    money.spent = 5.0
+    first, big, small = Ask(worst=4.0), Ask(worst=6.0), Ask(worst=3.0)
+    assert await gate.pass_(first) is only
+    assert await gate.pass_(big) is None  # at once, while another is under way
+    assert (big.over, first.over) == (True, False)
+    tasks = [asyncio.create_task(gate.pass_(ask)) for ask in (small, Ask(worst=7.0), Ask(worst=1.0))]
+    await turns()
+    assert [task.done() for task in tasks] == [False, False, False]  # the small one waits for room
+    over(gate, first, only, charge=1.0)
+    assert [await task for task in tasks] == [only, None, only]
+    assert over_ == [6.0, 7.0]
+
+
+async def test_a_reservation_past_the_gate_is_durable_before_it_is_made() -> None:
+    saved_at: list[tuple[float, float]] = []
+
+    async def save(ceiling: float) -> None:
+        await asyncio.sleep(0)
+        saved_at.append((money.reserved, ceiling))
+
+    gate, _, money, _, _ = limited(10, save)
+    tasks = [asyncio.create_task(gate.reserve(Ask(worst=4.0))) for _ in range(3)]
+    assert sorted([await task for task in tasks]) == [False, True, True]
+    assert saved_at == [(0.0, 4.0), (4.0, 8.0)]
+    assert (money.reserved, money.under_way, money.unsettled) == (8.0, 2, 8.0)
+
+
+# -- after a cool-down, one goes ahead: every end without a head gives its place back, once
+
+
+async def window_of_one(**options: Any) -> tuple[Gate, Endpoint]:
+    gate, (only,) = gate_of(**options)
+    only.cool(0, monotonic_ns(), 0)
+    return gate, only
+
+
+async def test_an_attempt_without_a_head_makes_room_for_the_next() -> None:
+    gate, only = await window_of_one()
+    ask = Ask()
+    assert await gate.pass_(ask) is only
+    waiting = [asyncio.create_task(gate.pass_(Ask())) for _ in range(2)]
+    await turns()
+    assert not any(task.done() for task in waiting)
+    gate.ended(ask, only, ok=False, headless=True, charge=0.0)
+    await turns()
+    assert [task.done() for task in waiting] == [True, False]  # one, for one
+    assert only.in_flight == 1
+    gate.stop()
+    await asyncio.wait(waiting)
+
+
+async def test_an_attempt_with_a_head_made_room_already() -> None:
+    gate, only = await window_of_one()
+    ask = Ask()
+    assert await gate.pass_(ask) is only
+    gate.head(ask, only, 429)
+    gate.ended(ask, only, ok=False, headless=False, charge=0.0)
+    waiting = [asyncio.create_task(gate.pass_(Ask())) for _ in range(2)]
+    await turns()
+    assert [task.done() for task in waiting] == [True, False]
+    gate.stop()
+    await asyncio.wait(waiting)
+
+
+async def test_what_is_withdrawn_gives_back_its_place_and_its_money() -> None:
+    money = Budget(10, 0, saved)
+    money.ceiling = 10
+    gate, only = await window_of_one(budget=money)
+    delivery = Delivery(gate, session=1, anchor_ns=0, retries=0, prices=Prices({"*": Price(1e6, 1e6)}))
+    prepared = delivery.prepare(Request("i", "p", 0, 0, None, "chat", {"model": "m", "max_tokens": 1}, {}))
+    prepared.ask.worst = 6.0
+    assert await delivery.admit(prepared)
+    waiting = [asyncio.create_task(gate.pass_(Ask(worst=5.0))) for _ in range(2)]
+    await turns()
+    assert not any(task.done() for task in waiting)
+    delivery.withdraw(prepared)
+    delivery.withdraw(prepared)  # once is enough
+    await turns()
+    assert [task.done() for task in waiting] == [True, False]
+    assert (only.in_flight, money.reserved, money.under_way, money.unsettled) == (1, 5.0, 1, 5.0)
+    gate.stop()
+    await asyncio.wait(waiting)
 
 
 # -- adaptive

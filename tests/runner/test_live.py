@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from runner import live as module
 from runner.live import Live, Screen, View
 from runner.record import Record
 
@@ -60,7 +59,7 @@ def test_it_counts_what_came_and_how_long_first_tokens_took() -> None:
 
 def test_plain_lines_tell_rate_asked_and_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("runner.live.time.monotonic", lambda: now)
     out = io.StringIO()
     screen = Screen(60.0, None, out)
     screen.show(view())
@@ -74,7 +73,7 @@ def test_plain_lines_tell_rate_asked_and_reached(monkeypatch: pytest.MonkeyPatch
 
 def test_the_last_line_is_of_the_whole_load(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr("runner.live.time.monotonic", lambda: now)
     out = io.StringIO()
     screen = Screen(None, 100, out)
     now = 20.0

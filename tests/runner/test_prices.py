@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from runner.prices import Price, PriceError, Prices, cost_of, most_tokens, read_prices, worst_case
+from runner.prices import (
+    Price,
+    PriceError,
+    Prices,
+    UnboundedError,
+    WorstCases,
+    bound_of,
+    cost_of,
+    read_prices,
+    worst_case,
+)
 
 PRICE = Price(input=2.0, output=8.0, cached_input=0.5)
 
@@ -82,31 +92,33 @@ def test_cost(usage: Any, price: Price | None, told: tuple[float | None, str]) -
     assert cost_of(usage, price) == (pytest.approx(told[0]) if told[0] is not None else None, told[1])
 
 
-@pytest.mark.parametrize(
-    ("body", "most"),
-    [
-        ({}, None),
-        ({"max_tokens": 10}, 10),
-        ({"max_completion_tokens": 20}, 20),
-        ({"max_tokens": 10, "max_completion_tokens": 20}, 20),
-        ({"max_tokens": 10, "n": 3}, 30),
-        ({"max_tokens": 10, "n": 2, "best_of": 5}, 50),
-        ({"max_tokens": 10, "prompt": ["a", "b"]}, 20),
-        ({"max_tokens": 10, "prompt": [1, 2, 3]}, 10),
-        ({"max_tokens": 10, "prompt": [[1], [2], [3]]}, 30),
-        ({"max_tokens": "10"}, None),
-        ({"max_tokens": True}, None),
-    ],
-)
-def test_most_tokens(body: dict[str, Any], most: int | None) -> None:
-    assert most_tokens(body) == most
-
-
 def test_worst_case() -> None:
     assert worst_case({"max_tokens": 100}, 1000, PRICE) == pytest.approx((1000 * 2 + 100 * 8) / 1e6)
     assert worst_case({}, 1000, PRICE) is None
     dear = Price(input=1.0, output=1.0, cached_input=3.0)  # nobody's prices, and still the worst case
-    assert worst_case({"max_tokens": 0}, 1_000_000, dear) == 3.0
+    assert worst_case({"max_tokens": 1}, 1_000_000, dear) == pytest.approx(3.000001)
+
+
+@pytest.mark.parametrize("value", [1000.0, -1, 0, "8", True, None])
+def test_a_worst_case_that_cannot_be_told_is_never_0(value: Any) -> None:
+    body = {"model": "m", "max_tokens": value}
+    assert worst_case(body, 10, PRICE) is None
+    with pytest.raises(UnboundedError, match=r"max_tokens is|there is no limit of tokens"):
+        bound_of(body, 10, Prices({"*": PRICE}))
+
+
+def test_a_model_without_a_price_has_no_worst_case() -> None:
+    with pytest.raises(UnboundedError, match="no price for the model 'other'"):
+        bound_of({"model": "other", "max_tokens": 1}, 10, Prices({"m": PRICE}))
+
+
+def test_the_worst_cases_of_a_plan() -> None:
+    worst = WorstCases(Prices({"m": Price(1e6, 1e6)}), {"stream": True})
+    assert worst.why_not({"model": "m", "max_tokens": 100}) is None
+    assert worst.why_not({"model": "m", "max_tokens": 5}) is None
+    assert worst.why_not({"model": "m"}) == "there is no limit of tokens"
+    assert worst.why_not({"model": "n", "max_tokens": 1}) == "there is no price for the model 'n'"
+    assert worst.least == len('{"model":"m","max_tokens":5,"stream":true}') + 5
 
 
 def test_prices_on_the_command_line() -> None:
@@ -129,6 +141,32 @@ def test_prices_in_a_file(tmp_path: Path) -> None:
     assert prices.of(None) is None
     file.write_text("input = 1\noutput = 2\n")
     assert read_prices(str(file)).of(None) == Price(1, 2)
+
+
+def test_the_most_exact_name_wins() -> None:
+    one, two, three = (Price(float(n), float(n)) for n in (1, 2, 3))
+    prices = Prices({"*": one, "gpt-*": two, "gpt-4*": three})
+    assert [prices.of(name) for name in ("o1", "gpt-5", "gpt-4.1")] == [one, two, three]
+    backwards = Prices(dict(reversed(prices.models.items())))
+    assert [backwards.of(name) for name in ("o1", "gpt-5", "gpt-4.1")] == [one, two, three]
+    # A name is a name before it is a pattern, and before any longer pattern.
+    assert Prices({"gpt-4": one, "gpt-[4]*": two}).of("gpt-4") == one
+    assert Prices({"m[1]": one}).of("m[1]") == one
+    # Names differ in case; a pattern is matched as a whole.
+    assert Prices({"gpt-*": two}).of("GPT-4") is None
+    assert Prices({"gpt-?": two}).of("gpt-4o") is None
+    assert Prices({"gpt": two}).of("my-gpt") is None
+
+
+def test_no_model_is_any_model_and_no_other() -> None:
+    assert Prices({"*": PRICE}).of(None) == PRICE
+    assert Prices({"None": PRICE, "?*": PRICE}).of(None) is None
+
+
+def test_a_file_with_an_equals_sign_in_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "input=1.toml"
+    file.write_text("input = 3\noutput = 2\n")
+    assert read_prices(str(file)).of("m") == Price(3, 2)
 
 
 @pytest.mark.parametrize(

@@ -392,7 +392,7 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     assert load_scenario(tmp_path / "bom.toml").load.concurrency == 4
 
 
-SECRET = "hunter2-and-more-letters"  # noqa: S105
+SECRET = "hunter2-and-more-letters"
 
 
 @pytest.mark.parametrize(

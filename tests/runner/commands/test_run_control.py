@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import Result
+
+from tests.runner.endpoints import Endpoint, in_thread
 
 if TYPE_CHECKING:
     from tests.conftest import Mock
@@ -151,6 +154,82 @@ def test_never_more_than_max_cost(cli: Cli, mock: Start) -> None:
     assert len({record["id"] for record in journal() if record["status"] == "ok"}) == 40
 
 
+def test_a_row_too_big_keeps_no_smaller_one_from_going(cli: Cli, mock: Start) -> None:
+    rows = [
+        {"prompt": "big", "max_tokens": 5000},
+        *({"prompt": f"row {i}", "max_tokens": 5} for i in range(8)),
+    ]
+    rows.insert(4, {"prompt": "big too", "max_tokens": 9000})
+    Path("p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    server = mock()
+    options = [*to(server), *PRICE]
+    result = cli("run", "p.jsonl", *options, "--max-cost", 4000)
+    assert result.exit_code == 75
+    assert sorted(record["index"] for record in journal()) == [1, 2, 3, 5, 6, 7, 8, 9]
+    first = re.search(
+        r"--max-cost: row 1 may cost up to (\d+), and 4000 is left. It is not sent", result.stderr
+    )
+    assert first is not None
+    assert int(first[1]) > 5000
+    why = f"2 requests did not fit, the first: row 1 may cost up to {first[1]}, and 4000 is left"
+    assert f"stopped by --max-cost: {why}" in result.stderr
+    assert session()["reason"] == why
+    assert session()["ended_by"] == "budget"
+    assert cli("run", "p.jsonl", *options, "--max-cost", 100_000).exit_code == 0
+    assert server.completions == 10
+
+
+def test_where_no_row_fits_the_rest_is_not_read(cli: Cli, mock: Start) -> None:
+    server = mock()
+    options = [*to(server), *PRICE, "--max-tokens", 50]
+    result = cli("run", prompts(1000), *options, "--max-cost", 100)
+    assert result.exit_code == 75
+    assert server.completions == 0
+    assert re.search(
+        r"stopped by --max-cost: row 1 may cost up to \d+, and 100 is left\. Raise", result.stderr
+    )
+
+
+def test_what_earlier_sessions_without_prices_spent_is_reckoned_or_named(cli: Cli, mock: Start) -> None:
+    server = mock(faults={"reset": 1.0}, fault_first=1, tokens=4)
+    options = [*to(server), "--max-tokens", 4, "--retries", 0]
+    assert cli("run", prompts(2), *options).exit_code == 3
+    lost = next(record for record in journal() if record["status"] == "error")
+    size = len(json.dumps(lost["request"], separators=(",", ":")).encode())
+    good = next(record for record in journal() if record["status"] == "ok")["usage"]
+    before = size + 4 + good["prompt_tokens"] + good["completion_tokens"]
+    result = cli("run", "p.jsonl", *options, *PRICE, "--max-cost", 100_000)
+    assert f"{before:.6g} of --max-cost 100000 is spent by earlier sessions\n" in result.stderr
+
+    server = mock(faults={"reset": 1.0}, fault_first=1, tokens=4)
+    options = [*to(server), "--max-tokens", 4, "--retries", 0, "-o", "other"]
+    assert cli("run", prompts(2), *options, "--no-request").exit_code == 3
+    result = cli("run", "p.jsonl", *options, *PRICE, "--max-cost", 100_000)
+    assert (
+        "; not counted, for nobody knows what they cost: failed or cancelled attempts (1)\n" in result.stderr
+    )
+
+
+def test_a_run_directory_that_cannot_be_written_ends_a_run_with_a_budget(
+    cli: Cli, mock: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runner import bulk, gate
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bulk, "write_manifest", full)
+    monkeypatch.setattr(gate, "_COVER_TRIES", 1)
+    server = mock()
+    result = cli("run", prompts(3), *to(server), "--max-tokens", 5, *PRICE, "--max-cost", 10_000)
+    assert result.exit_code == 75
+    assert (
+        "stopped: what may be spent cannot be written to run.json (No space left on device)" in result.stderr
+    )
+    assert session()["ended_by"] == "disk_full"
+    assert server.completions == 0
+
+
 def test_failed_attempts_are_spent_too(cli: Cli, mock: Start) -> None:
     server = mock(faults={"reset": 1.0})  # half of each answer, then a reset
     options = ["--max-tokens", 50, *PRICE, "-c", 1, "--max-cost", 1000]
@@ -181,7 +260,10 @@ def test_what_a_killed_run_had_in_flight_is_spent(
     ("options", "said"),
     [
         (["--max-cost", 1], "--max-cost needs --price"),
-        (["--max-cost", 1, *PRICE], "2 rows have none (the first: p.jsonl, line 1). Add --max-tokens N"),
+        (
+            ["--max-cost", 1, *PRICE],
+            "what 2 rows can cost at most cannot be told, the first: p.jsonl, line 1: there is no limit of",
+        ),
         (["--max-cost", "nan", *PRICE], "'nan' is not a number above 0"),
         (["--rpm", "inf"], "'inf' is not a number above 0"),
         (["--rpm", "0"], "'0' is not a number above 0"),
@@ -214,7 +296,35 @@ def test_a_model_without_a_price(cli: Cli) -> None:
     options = ["--model", "m", "--max-tokens", 5, "--max-cost", 1, "--price", "prices.toml"]
     result = cli("run", prompts(1), *options)
     assert result.exit_code == 2
-    assert "--max-cost needs a price for 'm'" in result.stderr
+    assert "the first: p.jsonl, line 1: there is no price for the model 'm'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"max_tokens": 1000.0}, "max_tokens is 1000.0, not a whole number above 0"),
+        ({"max_tokens": -1}, "max_tokens is -1, not"),
+        ({"max_completion_tokens": "8"}, "max_completion_tokens is '8', not"),
+        ({"max_tokens": True}, "max_tokens is true, not"),
+        ({"n": 2.0}, "n is 2.0, not"),
+        ({"body": {"messages": [{"role": "user", "content": "a"}], "max_tokens": None}}, "there is no limit"),
+    ],
+)
+def test_a_row_of_which_nobody_knows_the_worst_is_refused_before_anything_is_sent(
+    cli: Cli, mock: Start, row: dict[str, Any], why: str
+) -> None:
+    server = mock()
+    bad = row if "body" in row else {"prompt": "a", **row}
+    Path("p.jsonl").write_text("".join(json.dumps(one) + "\n" for one in ({"prompt": "b"}, bad)))
+    options = ["--max-tokens", 5, *PRICE, "--max-cost", 1000]
+    result = cli("run", "p.jsonl", *to(server), *options)
+    assert result.exit_code == 2
+    assert f"what 1 row can cost at most cannot be told, the first: p.jsonl, line 2: {why}" in result.stderr
+    assert server.completions == 0
+    assert not Path("runs").exists()
+    result = cli("run", "-", *to(server), *options, "-o", "out", stdin=Path("p.jsonl").read_bytes())
+    assert result.exit_code == 2
+    assert "the first: standard input, line 2" in result.stderr
 
 
 # -- a pilot
@@ -377,7 +487,8 @@ def test_wait_ready(mock_process: Start, spawn: Spawn, until: Until, here: Path)
     child = spawn("run", prompts(3), "--base-url", url, "--model", "m", "--wait-ready", "60", cwd=here)
     assert child.stderr is not None
     assert child.stderr.readline() == "run directory: runs/p\n"
-    assert "not ready for 0 s: cannot connect" in child.stderr.readline()
+    assert child.stderr.readline() == f"--wait-ready: asking {url} for one token, for at most 60 s\n"
+    assert f"{url} is not ready for 0 s: cannot connect" in child.stderr.readline()
     server = mock_process("--port", str(port))
     out, err = child.communicate(timeout=60)
     assert child.returncode == 0, err
@@ -401,11 +512,59 @@ def test_a_wrong_key_is_not_waited_for(cli: Cli, mock: Start) -> None:
     assert server.completions == 1
 
 
+def test_wait_ready_is_paid_for(cli: Cli, mock: Start) -> None:
+    server = mock(faults={"504": 1.0}, fault_first=2, tokens=4)
+    options = [*to(server), "--max-tokens", 4, *PRICE, "--wait-ready", "60"]
+    result = cli("run", prompts(2), *options, "--max-cost", 100_000)
+    assert result.exit_code == 0, result.output
+    told = session()
+    asked = told["gauge"]["ready"]
+    size = len('{"model":"m","messages":[{"role":"user","content":"row 0"}],"max_tokens":1,"stream":true}')
+    # Two that may have been worked for, and an answer without usage (it is not asked for).
+    assert (asked["requests"], asked["cost_bound"]) == (3, 3 * (size + 1))
+    assert told["reserved_cost"] == asked["cost_bound"]  # no record tells of it, and nothing else is held
+    records = sum(record["cost"] for record in journal())
+    assert told["gauge"]["spent"] == records + asked["cost_bound"]
+    result = cli("run", "p.jsonl", *options[:-2], "--max-cost", 100_000, "--redo", "finish_reason=stop")
+    assert f"{records + asked['cost_bound']:.6g} of --max-cost 100000 is spent by earlier" in result.stderr
+
+
+def test_wait_ready_spends_no_more_than_there_is(cli: Cli, mock: Start) -> None:
+    server = mock(faults={"504": 1.0})
+    options = [*to(server), "--max-tokens", 1, *PRICE, "--wait-ready", "none", "--max-cost", 250]
+    result = cli("run", prompts(2), *options)
+    assert result.exit_code == 75
+    assert "no further request of --wait-ready fits into what is left" in result.stderr
+    assert server.completions == 2
+    assert session()["reserved_cost"] <= 250
+    assert cli("run", "p.jsonl", *options).exit_code == 75
+    assert server.completions == 2
+
+
+def test_wait_ready_begins_with_the_first_replica_that_answers(cli: Cli, mock: Start, dead: str) -> None:
+    server = mock()
+    urls = ["--base-url", dead, "--base-url", server.base_url, "--model", "m"]
+    result = cli("run", prompts(4), *urls, "--wait-ready", "none")
+    assert result.exit_code == 0
+    assert f"{dead} is not ready yet (cannot connect" in result.stderr
+    assert {record["connection"]["base_url"] for record in journal()} == {server.base_url}
+
+
+def test_wait_ready_at_a_model_that_takes_no_limit_of_one_token(cli: Cli) -> None:
+    endpoint = Endpoint(refuses=("max_tokens",))
+    with in_thread(endpoint) as url:
+        result = cli("run", prompts(2), "--base-url", url, "--model", "m", "--wait-ready", "60")
+    assert result.exit_code == 0, result.output
+    assert f"{url}/v1 answers, so it is ready: HTTP 400: Unsupported parameter: max_tokens" in result.stderr
+    assert ["max_tokens" in body for body in endpoint.bodies] == [True, False, False]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGINT"), reason="POSIX")
 def test_ctrl_c_while_waiting(spawn: Spawn, here: Path, dead: str) -> None:
     child = spawn("run", prompts(3), "--base-url", dead, "--model", "m", "--wait-ready", "none", cwd=here)
     assert child.stderr is not None
     child.stderr.readline()
+    assert "--wait-ready: asking" in child.stderr.readline()
     assert "not ready" in child.stderr.readline()
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=30)
