@@ -288,7 +288,7 @@ class Answer:
     def _object(self, payload: dict[str, Any], at: int) -> None:
         choices = payload.get("choices")
         token = False
-        closing = self.closing_at
+        closing, self.closing_at = self.closing_at, None
         for choice in choices if isinstance(choices, list) else []:
             if isinstance(choice, dict):
                 token |= self._general_choice(choice, at)
@@ -297,7 +297,10 @@ class Answer:
             self.usage = usage
         if token:
             self._token(at, usage)
-        if usage is not None or self.closing_at != closing or payload.get("id") != self.chunk_id:
+        ended = self.closing_at is not None
+        if not ended:
+            self.closing_at = closing
+        if usage is not None or ended or payload.get("id") != self.chunk_id:
             self.chunk_id = payload.get("id")
             self._meta(payload)
         if choices is not None:
