@@ -23,8 +23,8 @@ _NO_REASON = frozenset({None, "", "null"})
 _DONE = frozenset({b"[DONE]", b'"[DONE]"'})
 _PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 _CHOICE_KEYS = frozenset({"index", "delta", "message", "finish_reason", "text", "usage", "error"})
-_META_KEYS = ("id", "model", "created", "provider", "system_fingerprint", "service_tier")
-_PLUMBING = frozenset({"object", "choices", "usage", "error", "obfuscation", *_META_KEYS})
+META_KEYS = ("id", "model", "created", "provider", "system_fingerprint", "service_tier")
+_PLUMBING = frozenset({"object", "choices", "usage", "error", "obfuscation", *META_KEYS})
 
 
 class Answer:
@@ -207,7 +207,7 @@ class Answer:
             self.plain = content if self._zero is not None else None
         if ended or usage is not None or chunk.id != self.chunk_id:
             self.chunk_id = chunk.id
-            self._meta({key: getattr(chunk, key) for key in _META_KEYS})
+            self._meta({key: getattr(chunk, key) for key in META_KEYS})
 
     def _token(self, at: int, usage: dict[str, Any] | None) -> None:
         if self.first_token_at is None:
@@ -330,7 +330,7 @@ class Answer:
         return token
 
     def _meta(self, source: dict[str, Any]) -> None:
-        for key in _META_KEYS:
+        for key in META_KEYS:
             value = source.get(key)
             if value:  # Azure's first chunk has "" and 0 in their places
                 self.response[key] = value
