@@ -357,7 +357,8 @@ class _Job:
         session.ended_at = time.monotonic_ns() - session.anchor_ns
         session.ended_by, session.reason = engine.ended_by, engine.reason
         if engine.ended_by == "circuit_breaker":
-            session.stopped_on = engine.stopped_on
+            earlier = self._opened.manifest.sessions[:-1]
+            session.stopped_on = engine.stopped_on(earlier[-1].stopped_on if earlier else None)
         tally = engine.tally
         session.counts = {"started": tally.started, **tally.status, "retries": tally.retries}
         if tally.unwritten:
