@@ -171,9 +171,12 @@ def _endpoints(tally: _Tally) -> list[Endpoint]:
 def _proxies(manifest: Manifest) -> dict[str, list[int]]:
     out: dict[str, list[int]] = {}
     for session in manifest.sessions:
-        proxy = session.options.get("proxy")
-        if isinstance(proxy, str) and proxy:
-            out.setdefault(proxy, []).append(session.number)
+        named = session.options.get("proxy")
+        for proxy in (
+            named if isinstance(named, list) else [named]
+        ):  # several: not every endpoint's is the same
+            if isinstance(proxy, str) and proxy:
+                out.setdefault(proxy, []).append(session.number)
     return out
 
 

@@ -26,8 +26,8 @@ _NO_REASON = frozenset({None, "", "null"})
 _DONE = frozenset({b"[DONE]", b'"[DONE]"'})
 _PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 _CHOICE_KEYS = frozenset({"index", "delta", "message", "finish_reason", "text", "usage", "error"})
-_META_KEYS = ("id", "model", "created", "provider", "system_fingerprint", "service_tier")
-_PLUMBING = frozenset({"object", "choices", "usage", "error", "obfuscation", *_META_KEYS})
+META_KEYS = ("id", "model", "created", "provider", "system_fingerprint", "service_tier")
+_PLUMBING = frozenset({"object", "choices", "usage", "error", "obfuscation", *META_KEYS})
 
 
 class Answer:
@@ -215,7 +215,7 @@ class Answer:
             self.plain = content if self._zero is not None else None
         if ended or usage is not None or chunk.id != self.chunk_id:
             self.chunk_id = chunk.id
-            self._meta({key: getattr(chunk, key) for key in _META_KEYS})
+            self._meta({key: getattr(chunk, key) for key in META_KEYS})
 
     def _token(self, at: int, usage: dict[str, Any] | None) -> None:
         if self.first_token_at is None:
@@ -296,7 +296,7 @@ class Answer:
     def _object(self, payload: dict[str, Any], at: int) -> None:
         choices = payload.get("choices")
         token = False
-        closing = self.closing_at
+        closing, self.closing_at = self.closing_at, None
         for choice in choices if isinstance(choices, list) else []:
             if isinstance(choice, dict):
                 token |= self._general_choice(choice, at)
@@ -305,7 +305,10 @@ class Answer:
             self.usage = usage
         if token:
             self._token(at, usage)
-        if usage is not None or self.closing_at != closing or payload.get("id") != self.chunk_id:
+        ended = self.closing_at is not None
+        if not ended:
+            self.closing_at = closing
+        if usage is not None or ended or payload.get("id") != self.chunk_id:
             self.chunk_id = payload.get("id")
             self._meta(payload)
         if choices is not None:
@@ -335,7 +338,7 @@ class Answer:
         return token
 
     def _meta(self, source: dict[str, Any]) -> None:
-        for key in _META_KEYS:
+        for key in META_KEYS:
             value = source.get(key)
             if value:  # Azure's first chunk has "" and 0 in their places
                 self.response[key] = value

@@ -29,11 +29,12 @@ from runner.pacing import Adaptive
 from runner.prices import Prices, bound_of, worst_case
 from runner.progress import Progress, Snapshot
 from runner.ready import Purse, ready_body, wait_ready
+from runner.redact import Redactor
 from runner.rundir import Opened, write_manifest
 from runner.spent import Spent, spent_before
 from runner.store import PROGRESS
 from runner.store import Progress as ProgressFile
-from runner.target import Redactor, Target, without_query
+from runner.target import Target, without_query
 from runner.timeouts import Timeouts
 from runner.transport import open_session
 from scenarios.prompts import Plan
@@ -55,7 +56,6 @@ class Settings(msgspec.Struct, frozen=True):
     grace_s: float | None = 25.0
     verify: bool = True
     ca_file: str | None = None
-    proxy: str | None = None  # with its login: never written
     rpm: float | None = None
     tpm: float | None = None
     adaptive: bool = False
@@ -148,9 +148,7 @@ class _Job:
     async def _endpoint(self, stack: AsyncExitStack, target: Target) -> Endpoint:
         settings = self._settings
         http = await stack.enter_async_context(
-            open_session(
-                target.headers, verify=settings.verify, ca_file=settings.ca_file, proxy=settings.proxy
-            )
+            open_session(target.headers, verify=settings.verify, ca_file=settings.ca_file, proxy=target.proxy)
         )
         client = Client(
             http,
@@ -382,7 +380,8 @@ class _Job:
         session.ended_at = time.monotonic_ns() - session.anchor_ns
         session.ended_by, session.reason = engine.ended_by, engine.reason
         if engine.ended_by == "circuit_breaker":
-            session.stopped_on = engine.stopped_on
+            earlier = self._opened.manifest.sessions[:-1]
+            session.stopped_on = engine.stopped_on(earlier[-1].stopped_on if earlier else None)
         tally = engine.tally
         session.counts = {"started": tally.started, **tally.status, "retries": tally.retries}
         if tally.unwritten:

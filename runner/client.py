@@ -12,7 +12,7 @@ import msgspec
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from runner.answer import Answer
+from runner.answer import META_KEYS, Answer
 from runner.chunks import clean, ends_early, loads
 from runner.errors import (
     EXCERPT_LIMIT,
@@ -22,10 +22,11 @@ from runner.errors import (
     request_id_of,
 )
 from runner.record import CancelledBy, Error, ErrorKind, Status, Timer
+from runner.redact import Redactor
 from runner.retry import is_retryable
 from runner.sse import Parser, TooLarge
 from runner.stream import Stream, truncated_kind
-from runner.target import PATHS, Redactor, Target, redacted_url
+from runner.target import PATHS, Target, redacted_url
 from runner.timeouts import Timeouts
 from runner.unpack import Corrupt, CutShort, can_undo, encodings
 
@@ -119,10 +120,20 @@ class Client:
     def response_of(self, stream: Stream) -> dict[str, Any]:
         """What the server said of itself, with the headers that are kept."""
         found = {name: stream.headers[name] for name in self._kept if name in stream.headers}
-        out = stream.answer.response
+        said = stream.answer.response
+        # What only this server says may be an echo.
+        out = {key: value if key in META_KEYS else self._redact.deep(value) for key, value in said.items()}
         if found:
             out = {**out, "headers": {name: self._redact(value) for name, value in found.items()}}
         return out
+
+    def extra_of(self, stream: Stream, outcome: Outcome) -> dict[str, Any]:
+        """What came beside the answer. Of a good one all is the model's; what failed may hold an echo."""
+        extra = stream.answer.extra()
+        if not extra or outcome.status == "ok":
+            return extra
+        redacted: dict[str, Any] = self._redact.deep(extra)
+        return redacted
 
     # -- outcome
 

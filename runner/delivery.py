@@ -432,7 +432,7 @@ class Delivery:
             cost_source=source,
             cost_bound=bound,
             response=endpoint.client.response_of(stream),
-            extra=answer.extra(),
+            extra=endpoint.client.extra_of(stream, outcome),
             attempts=attempts,
             connection=Connection(stream.reused, stream.connect_ns, endpoint.base_url),
             row=request.row,

@@ -110,14 +110,20 @@ class Engine:
         """What opened the circuit breaker."""
         return self._breaker.tripped
 
-    @property
-    def stopped_on(self) -> str | None:
-        """The error kind that opened the circuit breaker, where it says nothing of the prompt it met."""
+    def stopped_on(self, before: str | None) -> str | None:
+        """The error kind that opened the circuit breaker: what it met goes again with the next session.
+
+        A 400 to every request, before any answer, may be a gateway's word for a wrong key, or be about these
+        prompts after all. They get one more chance, and not one a session: they would stop every one.
+
+        Args:
+            before: the same of the session before.
+        """
         error = self._breaker.tripped
-        about_prompt = error is None or (
-            error.kind is ErrorKind.BAD_REQUEST and error.http_status not in {404, 405}
-        )
-        return None if error is None or about_prompt else str(error.kind)
+        if error is None:
+            return None
+        doubtful = error.kind is ErrorKind.BAD_REQUEST and error.http_status not in {404, 405}
+        return None if doubtful and before == error.kind else str(error.kind)
 
     @property
     def stopping(self) -> bool:

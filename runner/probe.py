@@ -16,7 +16,8 @@ from runner.probe_findings import findings_of, names
 from runner.probe_watch import Seen
 from runner.prober import SHORT_PROMPT, Asking, Prober, Settings, as_flag, other_base
 from runner.record import Error, ErrorKind, tokens
-from runner.target import Redactor, Target
+from runner.redact import Redactor
+from runner.target import Target
 
 NO_SUCH_MODEL = "streamgauge-probe-no-such-model"
 _CANCEL_NEEDS = 5  # requests: two looks for a gauge, the long answer, two looks at the gauge

@@ -17,8 +17,8 @@ import msgspec
 
 from runner.probe_watch import Seen, Watch
 from runner.prober import SHORT_PROMPT, Prober, joined
+from runner.redact import Redactor
 from runner.stream import Stream
-from runner.target import Redactor
 
 BILLS = "Where a server does not stop, the whole answer is billed"
 _CUT_AFTER = 3  # token-bearing chunks

@@ -15,8 +15,9 @@ from runner.chunks import loads
 from runner.client import Client
 from runner.probe_watch import Seen, Watch, seen_of
 from runner.record import ErrorKind
+from runner.redact import Redactor
 from runner.stream import Stream
-from runner.target import PATHS, Redactor, Target
+from runner.target import PATHS, Target
 from runner.timeouts import Timeouts
 from runner.transport import CURRENT
 

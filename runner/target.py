@@ -1,14 +1,21 @@
-"""Where requests go, and what must never be written of it."""
+"""Where requests go, and how much of it may be shown."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import msgspec
 
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
+
+
+# What to do about a URL that `has_stray_login`, which is not shown.
+STRAY_LOGIN = (
+    "If it ends a login, write / as %2F, ? as %3F and # as %23 in that; elsewhere write the @ as %40. "
+    "(The URL is not shown: it may hold a password.)"
+)
 
 
 class TargetError(ValueError):
@@ -16,10 +23,11 @@ class TargetError(ValueError):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where requests go. `base_url` holds no userinfo; `headers` may hold secrets and are never written."""
+    """Where requests go. `base_url` holds no userinfo; `headers` and `proxy` may, and are never written."""
 
     base_url: str
     headers: dict[str, str] = {}
+    proxy: str | None = None  # to go through, with its login
 
     def url(self, api: str) -> str:
         """The endpoint of an API family (`chat`, `completions`)."""
@@ -36,14 +44,18 @@ def make_target(base_url: str, api_key: str | None, headers: Mapping[str, str] |
     """A target from what the user gave. A URL without a path gets the `/v1` nearly every server wants.
 
     Raises:
-        TargetError: the URL is no http(s) URL, or holds a login beside a key.
+        TargetError: the URL is no http(s) URL, may hold a login where none can be read, or one beside a key.
     """
-    problem = f"--base-url {redacted_url(base_url)!r} is not a URL like http://127.0.0.1:8000/v1"
+    shown, mark, _ = redacted_url(base_url).partition("?")
+    problem = f"--base-url {shown + mark!r} is not a URL like http://127.0.0.1:8000/v1"
     try:
         parts = urlsplit(base_url.strip())
-        _ = parts.port
+        stray = has_stray_login(parts)
+        _ = stray or parts.port
     except ValueError:
         raise TargetError(problem) from None
+    if stray:
+        raise TargetError(f"--base-url has an @ behind its host. {STRAY_LOGIN}")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise TargetError(problem)
     path = parts.path.rstrip("/") or "/v1"
@@ -66,14 +78,23 @@ def make_target(base_url: str, api_key: str | None, headers: Mapping[str, str] |
     return Target(urlunsplit((parts.scheme, netloc, path, parts.query, "")), sent)
 
 
+def has_stray_login(parts: SplitResult) -> bool:
+    """Whether a login may have been taken for host and path: with a bare `/`, `?` or `#` in its password."""
+    return "@" in parts.path or "@" in parts.query or "@" in parts.fragment
+
+
 def redacted_url(url: str) -> str:
-    """The URL without its login; what cannot be read as one is not shown at all."""
+    """The URL without its login; what cannot be read as one is not shown at all.
+
+    An `@` may stand behind the host: it may be a login that ends there, so nothing before it is shown.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
         return "[unreadable]"
-    if not parts.netloc:  # no URL, or a path: a login mistyped into it is none of anybody's business
-        return url.rpartition("@")[2]
+    if has_stray_login(parts):
+        scheme = f"{parts.scheme}://" if parts.netloc and parts.scheme else ""
+        return f"{scheme}...@{url.rpartition('@')[2]}"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
@@ -81,51 +102,3 @@ def without_query(url: str) -> str:
     """The URL with its query left out, which may hold a key."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(query="..." if parts.query else ""))
-
-
-_SHORTEST_TAIL = 6  # letters of a secret that betray something of it
-
-
-class Redactor:
-    """Takes secrets out of texts that servers and libraries made.
-
-    The texts are excerpts: one that ends inside a secret must not keep its first half.
-    """
-
-    def __init__(self, secrets: list[str]) -> None:
-        self._secrets = sorted({s for s in secrets if len(s) >= 4}, key=len, reverse=True)
-
-    def __call__(self, text: str | None) -> str | None:
-        """The text with every secret replaced."""
-        if text is None:
-            return None
-        for secret in self._secrets:
-            if secret in text:
-                text = text.replace(secret, "[secret]")
-        for secret in self._secrets:
-            for size in range(len(secret) - 1, _SHORTEST_TAIL - 1, -1):
-                if text.endswith(secret[:size]):
-                    return text[:-size] + "[secret]"
-        return text
-
-
-def secrets_of(target: Target, base_url: str, api_key: str | None, headers: Mapping[str, str]) -> list[str]:
-    """Everything that must never be written: key, header values, the URL's login and what is made of them."""
-    login = urlsplit(base_url.strip()).netloc.rpartition("@")[0]
-    user, _, password = login.partition(":")
-    # Where there is no password the name is the key.
-    logins = [login, password or user]
-    values = [api_key or "", *headers.values(), target.headers.get("Authorization", "")]
-    found = [value for _, value in parse_qsl(urlsplit(base_url).query) if len(value) >= 8]
-    found += [*values, *(value.rpartition(" ")[2] for value in values), *logins, *map(unquote, logins)]
-    return [text for text in found if text]
-
-
-def proxy_secrets(proxy: str | None) -> list[str]:
-    """What must never be written of a proxy's URL."""
-    login = urlsplit(proxy or "").netloc.rpartition("@")[0]
-    user, _, password = login.partition(":")
-    found = [login, password or user, unquote(login), unquote(password or user)]
-    if login:
-        found.append(base64.b64encode(unquote(login).encode()).decode())
-    return [text for text in found if text]

@@ -272,17 +272,20 @@ def read_proxy(given: str | None, base_url: str) -> str | None:
         parts = urlsplit(base_url)
         proxies = getproxies()
         found = proxies.get(parts.scheme) or proxies.get("all")
-        if found is None or proxy_bypass(parts.hostname or ""):
+        # An entry of NO_PROXY may name a port, too.
+        if found is None or proxy_bypass(parts.hostname or "") or proxy_bypass(parts.netloc):
             return None
         given = found if "://" in found else f"http://{found}"
+    from runner.target import STRAY_LOGIN, has_stray_login, redacted_url
+
     try:
         parts = urlsplit(given)
+        if has_stray_login(parts):
+            raise click.UsageError(f"--proxy has an @ behind its host. {STRAY_LOGIN}")
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        from runner.target import redacted_url
-
         raise click.UsageError(
             f"--proxy {redacted_url(given)!r} is not a URL like http://127.0.0.1:3128 (or env)"
         )

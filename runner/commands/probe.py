@@ -13,7 +13,8 @@ from runner.commands.options import OPENAI, Duration, one_endpoint, plural, read
 if TYPE_CHECKING:
     from runner.probe import Cost, Report
     from runner.prober import Settings
-    from runner.target import Redactor, Target
+    from runner.redact import Redactor
+    from runner.target import Target
 
 
 @click.command("probe")
@@ -82,13 +83,14 @@ def _command(given: dict[str, Any]) -> int:
 
 def _target(given: dict[str, Any]) -> tuple[Target, Redactor, str | None]:
     """The endpoint that was named, what keeps its secrets out of texts, and the proxy to go through."""
-    from runner.target import Redactor, make_target, proxy_secrets, secrets_of
+    from runner.redact import Redactor, proxy_secrets, secrets_of
+    from runner.target import make_target
 
     key = read_key(given["api_key"], given["api_key_env"], given["api_key_file"])
     base_url = OPENAI if given["base_url"] is None else given["base_url"]
     headers = dict(given["headers"])
     target = make_target(base_url, key, headers)
-    proxy = read_proxy(given["proxy"], base_url)
+    proxy = read_proxy(given["proxy"], target.base_url)
     secrets = [*secrets_of(target, base_url, key, headers), *proxy_secrets(proxy)]
     return target, Redactor(secrets), proxy
 

@@ -14,8 +14,9 @@ from runner.commands.options import NOT_GIVEN, OPENAI, plural, read_key, read_pr
 if TYPE_CHECKING:
     from runner.bulk import Settings
     from runner.prices import Prices, WorstCases
+    from runner.redact import Redactor
     from runner.rundir import Opened
-    from runner.target import Redactor, Target
+    from runner.target import Target
     from scenarios.prompts import Plan
 
 _ROOM_FDS = 64  # files, pipes and threads of our own beside the sockets
@@ -27,7 +28,10 @@ def targets_of(given: dict[str, Any]) -> tuple[list[Target], Redactor]:
     Raises:
         TargetError: a URL that cannot be used.
     """
-    from runner.target import Redactor, TargetError, make_target, proxy_secrets, secrets_of
+    from msgspec.structs import replace
+
+    from runner.redact import Redactor, proxy_secrets, secrets_of
+    from runner.target import TargetError, make_target
 
     key = read_key(given["api_key"], given["api_key_env"], given["api_key_file"])
     urls = list(given["base_urls"]) or [OPENAI]
@@ -35,11 +39,12 @@ def targets_of(given: dict[str, Any]) -> tuple[list[Target], Redactor]:
     targets = [make_target(url, key, headers) for url in urls]
     if len({target.base_url for target in targets}) < len(targets):
         raise TargetError("--base-url names the same endpoint twice: give each replica once")
-    given["proxy"] = read_proxy(given["proxy"], urls[0])
-    secrets = [
-        secret for t, url in zip(targets, urls, strict=True) for secret in secrets_of(t, url, key, headers)
-    ]
-    return targets, Redactor([*secrets, *proxy_secrets(given["proxy"])])
+    # A proxy of the environment is not for every host.
+    targets = [replace(t, proxy=read_proxy(given["proxy"], t.base_url)) for t in targets]
+    secrets: list[str] = []
+    for target, url in zip(targets, urls, strict=True):
+        secrets += [*secrets_of(target, url, key, headers), *proxy_secrets(target.proxy)]
+    return targets, Redactor(secrets)
 
 
 def settings_of(given: dict[str, Any]) -> Settings:
@@ -74,7 +79,6 @@ def settings_of(given: dict[str, Any]) -> Settings:
         grace_s=given["grace"],
         verify=not given["insecure"],
         ca_file=given["ca_file"],
-        proxy=given["proxy"],
         rpm=given["rpm"],
         tpm=given["tpm"],
         adaptive=given["adaptive"],
@@ -191,6 +195,15 @@ def _text_or_file(text: str | None) -> str | None:
         raise click.UsageError(f"--system {text}: cannot be read ({exc})") from None
 
 
+def _proxies_of(targets: list[Target]) -> str | list[str] | None:
+    """The proxies that are in the path of any endpoint, without their logins."""
+    from runner.target import redacted_url, without_query
+
+    urls = [target.proxy for target in targets if target.proxy is not None]
+    shown = list(dict.fromkeys(without_query(redacted_url(url)) for url in urls))
+    return shown if len(shown) > 1 else next(iter(shown), None)
+
+
 def open_directory(
     path: Path, plan: Plan, targets: list[Target], prompts: str, given: dict[str, Any], settings: Settings
 ) -> Opened:
@@ -198,7 +211,6 @@ def open_directory(
     import msgspec
 
     from runner.rundir import Again, open_run, scenario_of
-    from runner.target import redacted_url, without_query
 
     options = {
         "concurrency": settings.concurrency,
@@ -206,7 +218,7 @@ def open_directory(
         "timeouts_s": msgspec.to_builtins(settings.timeouts),
         "include_usage": settings.include_usage,
         "verify_tls": settings.verify,
-        "proxy": None if settings.proxy is None else without_query(redacted_url(settings.proxy)),
+        "proxy": _proxies_of(targets),
         "rpm": settings.rpm,
         "tpm": settings.tpm,
         "adaptive": settings.adaptive,

@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from runner.client import Client, Outcome
+from runner.redact import Redactor, secrets_of
 from runner.stream import Stream
-from runner.target import Redactor, make_target, secrets_of
+from runner.target import make_target
 from runner.timeouts import Timeouts
 from runner.transport import open_session
 from tests.runner.streams_bad import BAD

@@ -88,6 +88,16 @@ def test_both_ways_agree(name: str) -> None:
     assert everything(read(body)) == everything(read(body, quick=False))
 
 
+def test_both_ways_agree_on_two_ends_in_one_read() -> None:
+    """The second of them says more of the server: that counts, though its stamp is the first one's."""
+    odd = {**delta("a", finish="length"), "vendor": 1}
+    del odd["created"]
+    body = sse(odd, {**delta(finish="stop"), "vendor": 1})
+    quick, general = read(body), read(body, quick=False)
+    assert everything(quick) == everything(general)
+    assert general.response["created"] == 1_700_000_000
+
+
 _TIMED = {"first_token", "first_content", "last_token", "token_at", "done"}
 
 

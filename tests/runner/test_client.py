@@ -14,10 +14,11 @@ import pytest
 
 from runner import stream as stream_module
 from runner.client import Client, Outcome
+from runner.redact import Redactor
 from runner.retry import is_retryable
 from runner.sse import Parser
 from runner.stream import LINGER_NS, Stream
-from runner.target import Redactor, make_target
+from runner.target import make_target
 from runner.timeouts import Timeouts
 from runner.transport import open_session
 from tests.runner.streams import (
@@ -953,6 +954,16 @@ def _echoes() -> dict[str, bytes]:
         "refusal, json": sized(quoted, "401 No", X_Request_Id=KEY),
         "refusal, text": sized(echo.encode(), "400 No", "text/plain"),
         "redirect": sized(b"", "307 Moved", Location=f"http://h/?key={KEY}"),
+        "redirect with logins": sized(
+            b"", "307 Moved", Location="http://u:hunter-2-and-3/x@h/?to=http://hunter-2-and-3@h"
+        ),
+        "redirect with a login": sized(b"", "307 Moved", Location="http://u:hunter-2-and-3@h/"),
+        "redirect with a bare login": sized(b"", "307 Moved", Location="u:hunter-2-and-3/#@h/"),
+        "beside an error": chunked(sse({"error": {"message": "no"}, "choices": [], "headers": [echo]})),
+        "beside a choice": chunked(
+            sse({"choices": [{"error": {"message": "no"}, "headers": {"authorization": echo}}]})
+        ),
+        "beside an answer": chunked(sse({**delta("a", finish="stop"), "request": {"headers": [echo]}})),
         "200 with an error": sized(quoted),
         "200 with a page": sized(f"<p>{echo}".encode(), content_type=f"text/html; {KEY}"),
         "error in the stream": chunked(sse({"error": {"message": echo}})),
@@ -985,7 +996,7 @@ async def test_secrets_a_server_sends_back_are_not_kept(name: str) -> None:
         client_of(server.url, limits(byte_idle=5), headers=headers, keep_headers=("X-Echo",)) as client,
     ):
         stream, outcome = await attempt(client)
-        check_secret(outcome, client.response_of(stream))
+        check_secret(outcome, client.response_of(stream), client.extra_of(stream, outcome))
         if name == "kept headers":
             assert client.response_of(stream)["headers"]["x-request-id"] == "[secret]"
 

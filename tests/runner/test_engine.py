@@ -593,4 +593,23 @@ async def test_giving_up_before_the_first_request() -> None:
     await it.start(range(3))
     assert it.server.sent == []
     assert (it.engine.ended_by, it.engine.tripped) == ("circuit_breaker", error)
-    assert it.engine.stopped_on == "connect"
+    assert it.engine.stopped_on(None) == it.engine.stopped_on("connect") == "connect"
+
+
+@pytest.mark.parametrize(
+    ("status", "before", "stopped_on"),
+    [
+        (400, None, "bad_request"),
+        (400, "auth", "bad_request"),
+        (400, "bad_request", None),
+        (404, None, "bad_request"),
+        (404, "bad_request", "bad_request"),
+    ],
+)
+def test_what_a_400_stopped_has_one_more_chance(
+    status: int, before: str | None, stopped_on: str | None
+) -> None:
+    it = Set(2)
+    assert it.engine.stopped_on(before) is None
+    it.engine.give_up(Error(ErrorKind.BAD_REQUEST, "no", http_status=status), "no")
+    assert it.engine.stopped_on(before) == stopped_on

@@ -13,9 +13,10 @@ from runner.probe_facts import Facts, Finding, cached_field, cost_of, honoured, 
 from runner.probe_findings import findings_of, names
 from runner.probe_watch import Seen, Watch
 from runner.prober import Settings, as_flag, other_base
+from runner.redact import Redactor, secrets_of
 from runner.sse import Parser
 from runner.stream import Stream
-from runner.target import Redactor, make_target, secrets_of
+from runner.target import make_target
 from runner.transport import open_session
 from tests.runner.endpoints import Endpoint, listening
 from tests.runner.streams import CHAT, answering, chunked, client_of, delta, serving, sse

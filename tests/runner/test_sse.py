@@ -172,6 +172,32 @@ def test_the_type_is_kept_over_reads_for_the_quick_way() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"da", b"data: x\n\n"],
+        [b"data: a\n", b"data: b\n\n"],
+        [b"data: a\r", b"data: b\n\n"],
+        [b"data: a\r\r", b"data: b\n\n", b"\ndata: c\n\n"],
+        [b"data: a\n\n", b"data: b\n\n", b"data: c\r\n\r\n", b"data: d\n\n"],
+        [b": ping\n\n", b"data:a\n\n", b"event\n\n"],
+        [b"data: a\ndata: b\n\n"],
+        [b"data: a\n\ndata: b\n\n"],
+        [b"data: a\n\n\n", b"data: b\n\n"],
+        [b"data: a\n", b"\n"],
+        [b"data: a", b"\n\n"],
+        [b"data: a\nx", b"data: b\n\n", b"data: c\n\n"],
+        [b"data: \n\n", b"data: a\n\n"],
+        [b"event: e\n", b"data: a\n\n", b"data: b\n\n"],
+        [b"event: e\n", b"data: a\n", b"\n", b"data: b\n\n"],
+    ],
+)
+def test_reads_that_end_where_lines_end(pieces: list[bytes]) -> None:
+    """Most reads are one event. What is not, or comes in the middle of another, is not taken for one."""
+    pieces = [b"\n", *pieces]
+    assert feed_all(pieces) == expected(b"".join(pieces), pieces)
+
+
 def test_no_type_a_server_sends_is_taken_for_a_bare_line() -> None:
     assert bare(feed_all([b"event: " + BARE.encode() + b"\ndata: x\n\n"])) == [(b"x", "bare")]
 
@@ -207,6 +233,13 @@ def test_nothing_is_left_where_nothing_was_begun(stream: bytes) -> None:
 
 
 # -- pieces
+
+
+@pytest.mark.parametrize("name", HANDY)
+def test_an_event_a_read_gives_the_same_events(name: str) -> None:
+    body = CORPUS[name].body
+    pieces = [b"\n", *re.split(rb"(?<=\n\n)", body)]
+    assert feed_all(pieces) == expected(b"".join(pieces), pieces)
 
 
 @pytest.mark.parametrize("name", HANDY)

@@ -346,6 +346,32 @@ def test_some_failed(cli: Cli, mock: Start) -> None:
     assert server.completions == 5
 
 
+def test_a_400_to_every_request_costs_no_row(cli: Cli, mock: Start) -> None:
+    """Some gateways say so of a wrong key: what met it goes again, by the same command."""
+    server = mock(faults={"400": 1.0}, fault_first=3)
+    file = write(*"abcde")
+    assert cli("run", file, *to(server)).exit_code == 75
+    assert server.completions == 3
+    result = cli("run", file, *to(server))
+    assert result.exit_code == 0
+    assert "0 of 5 are answered, 5 to send" in result.stderr
+    assert server.completions == 8
+
+
+def test_rows_that_are_refused_do_not_stop_every_run(cli: Cli, mock: Start) -> None:
+    """Where it is the rows' own fault after all, the second stop is the last for them."""
+    server = mock(faults={"400": 1.0}, fault_first=6)
+    file = write(*"abcde")
+    for sent in (3, 6):
+        assert cli("run", file, *to(server)).exit_code == 75
+        assert server.completions == sent
+    result = cli("run", file, *to(server))
+    assert result.exit_code == 3
+    assert "3 failed for good" in result.stderr
+    assert server.completions == 8
+    assert cli("run", file, *to(server), "--retry-failed").exit_code == 0
+
+
 def test_what_may_pass_goes_again(cli: Cli, mock: Start) -> None:
     first = mock(faults={"500": 0.4}, seed=5, echo=True)
     prompts = [f"prompt {n}" for n in range(40)]

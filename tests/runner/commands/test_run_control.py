@@ -644,6 +644,25 @@ def test_the_proxy_of_the_environment_only_when_asked(
     assert len(proxy.heads) == 1
 
 
+def test_the_environment_has_a_proxy_for_some_endpoints_only(
+    cli: Cli, mock: Start, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What NO_PROXY says of a host holds for that one, wherever among several it stands."""
+    with_proxy, without = mock(), mock()
+    monkeypatch.setenv("http_proxy", f"http://someone:proxy-secret@127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("no_proxy", without.base_url.removeprefix("http://").removesuffix("/v1"))
+    for place, servers in enumerate(((with_proxy, without), (without, with_proxy))):
+        urls = [word for server in servers for word in ("--base-url", server.base_url)]
+        options = [*urls, "--model", "m", "--proxy", "env", "-c", 2, "-o", f"run-{place}"]
+        result = cli("run", prompts(8), *options)
+        assert result.exit_code == 0, result.output
+        assert f"through the proxy http://127.0.0.1:{proxy.port}" in " ".join(result.stdout.split())
+        assert "proxy-secret" not in result.output + Path(f"run-{place}/run.json").read_text()
+    went = with_proxy.completions
+    assert 0 < went == len(proxy.heads) < 16
+    assert went + without.completions == 16
+
+
 def test_a_dead_proxy(cli: Cli, mock: Start, dead: str) -> None:
     url = dead.removesuffix("/v1").replace("http://", "http://someone:proxy-secret@")
     result = cli("run", prompts(1), *to(mock()), "--proxy", url, "--retries", 0)
