@@ -156,7 +156,7 @@ def test_defaults_that_say_nothing_are_left_out() -> None:
         (
             "replay",
             ["load.trace=t.csv", "load.trace_format=azure", "load.speed=2", "load.warmup_requests=1"],
-            "a replay of t.csv (azure) at 2 times its speed after 1 request of warm-up, at most 512 in flight",
+            "a replay of t.csv (azure) at 2 times its speed after 1 request of warm-up, at most 512",
         ),
         ("code-completion", ["load.duration=1", "load.max_in_flight=7"], (
             "5 requests/s (gamma, burstiness 0.5) for 1 s after 10 s of warm-up, at most 7 in flight, "
