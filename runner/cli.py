@@ -15,10 +15,11 @@ COMMANDS = {
     "status": "How far a run is, while it runs or after.",
     "report": "A run's numbers: text, JSON, CSV, Markdown.",
     "probe": "A handful of requests that say how an endpoint behaves, and which flags to set.",
+    "scenarios": "List and show the scenarios that are shipped, for bench.",
     "mock": "Serve known streams: for demos, tests and CI without a key.",
 }
 
-_FILTERS = {"export", "status", "report"}  # what writes results and holds no socket
+_FILTERS = {"export", "status", "report", "scenarios"}  # what writes results and holds no socket
 
 
 class _Commands(click.Group):

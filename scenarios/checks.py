@@ -7,6 +7,7 @@ import re
 from typing import Any, NoReturn, get_args
 from urllib.parse import parse_qsl, urlsplit
 
+from scenarios.bodies import CAPS
 from scenarios.scenario import Executor, Lengths, Load, Prompts, Scenario, ScenarioError, Stage, Target, Time
 from scenarios.shape import dotted
 from scenarios.source import FORMATS
@@ -14,7 +15,7 @@ from scenarios.thresholds import SLO_METRICS, ThresholdError, parse, parse_name
 from scenarios.units import seconds
 
 PROMPT_FORMATS = (*FORMATS, "sharegpt")
-LIMITS = ("max_tokens", "max_completion_tokens")
+LIMITS = tuple(sorted(CAPS))
 """Body fields that limit an answer, as `prompts.output_tokens` does."""
 
 _ALWAYS = {"executor", "warmup", "warmup_requests", "graceful_stop", "cancel", "think_time"}

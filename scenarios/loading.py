@@ -64,19 +64,8 @@ def load_scenario(name_or_path: str | os.PathLike[str], overrides: Iterable[str]
 
 def library() -> list[str]:
     """Names of the scenarios that are shipped, the ones to begin with first."""
-    order = [
-        "smoke",
-        "chat",
-        "rag",
-        "long-context",
-        "code-completion",
-        "reasoning",
-        "bursty",
-        "batch",
-        "replay",
-    ]
     found = {path.stem for path in LIBRARY.glob("*.toml")}
-    return [name for name in order if name in found] + sorted(found - set(order))
+    return [name for name in _ORDER if name in found] + sorted(found.difference(_ORDER))
 
 
 def library_text(name: str) -> str:
