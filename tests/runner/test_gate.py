@@ -268,11 +268,14 @@ async def test_stop_lets_nobody_through() -> None:
 
 async def test_who_is_cancelled_while_waiting_takes_no_place() -> None:
     gate, (only,) = gate_of()
-    gate.busy(Ask(), only, monotonic_ns(), 5 * MS)
+    gate.busy(Ask(), only, monotonic_ns(), 500_000 * MS)
     first, second = (asyncio.create_task(gate.pass_(Ask())) for _ in range(2))
     await turns()
     first.cancel()
+    only.cool_until = 0
+    gate._rung()
     assert await second is only
+    gate.stop()
     assert only.in_flight == 1
 
 
