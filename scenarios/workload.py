@@ -31,7 +31,7 @@ from scenarios.rows import FileRow, read_rows
 from scenarios.scenario import Lengths, Scenario, Synthetic
 from scenarios.source import PromptError, Source, file_sha256
 from scenarios.synthetic import Fit, Made, Maker, counts, load_tokenizer
-from scenarios.trace import TraceRow, read_trace
+from scenarios.trace import TraceRow, rows_of
 from scenarios.units import seconds
 
 _RECIPE = "streamgauge.synthetic.1 "
@@ -117,7 +117,7 @@ class Workload:
         self._cap = "max_completion_tokens" if "max_completion_tokens" in self._caps else "max_tokens"
         params = {name: value for name, value in scenario.request.items() if name not in CAPS}
         self._settings = Settings(api=self._api, model=scenario.target.model, params=params)
-        self._rows = self._trace_rows(rows)
+        self._rows = (rows or rows_of(self._load)) if self._load.executor == "trace" else []
         path = self._prompts.tokenizer
         self._count = load_tokenizer(path) if path is not None else None
         self._prompt: Callable[[int], _Prompt]
@@ -145,14 +145,6 @@ class Workload:
         return self._described
 
     # Where prompts come from: each sets _prompt and _described.
-
-    def _trace_rows(self, rows: list[TraceRow] | None) -> list[TraceRow]:
-        load = self._load
-        if load.executor != "trace" or rows is not None:
-            return rows or []
-        if load.trace is None:
-            raise PromptError("load.executor is trace, and load.trace names none", hint="name a file")
-        return read_trace(load.trace, load.trace_format)
 
     def _make_of_file(self, skip_bad_rows: bool) -> None:
         prompts = self._prompts
