@@ -70,7 +70,7 @@ class Made(Struct, frozen=True):
 def probe_bodies(scenario: Scenario) -> list[tuple[int, dict[str, Any]]]:
     """Return bodies of one answer token each, with their numbers of words: what `fit` is to be asked about.
 
-    Everything else is as in the load, because fields may change the chat template.
+    Fields are those of the load, because they may change the chat template.
     """
     maker = Maker(scenario.seed, Fit(), most_tokens=max(_PROBE_WORDS))
     fields = {name: value for name, value in scenario.request.items() if name not in CAPS}
@@ -99,8 +99,8 @@ def fit(points: Sequence[tuple[int, int]]) -> Fit:
     return Fit(slope, tokens - slope * words, "usage", n)
 
 
-def load_counts(path: str) -> Counts:
-    """Return what a local `tokenizer.json` makes of the words.
+def load_tokenizer(path: str) -> Callable[[str], int]:
+    """Return a function that counts the tokens of a text by a local `tokenizer.json`.
 
     Raises:
         PromptError: it cannot be read, or `tokenizers` is not installed.
@@ -119,11 +119,15 @@ def load_counts(path: str) -> Counts:
         raise PromptError(
             f"is not a readable tokenizer: {error}", file=path, hint="name a tokenizer.json"
         ) from error
-    return counts(lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids), path)
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def counts(count: Callable[[str], int], name: str = "prompts.tokenizer") -> Counts:
-    """Return the tokens of each word; PromptError where those of a text are not the sum of its words'."""
+    """Return the tokens of each word.
+
+    Raises:
+        PromptError: those of a text are not the sum of its words'.
+    """
     anchor = WORDS[0]
     alone = count(anchor)
     found = Counts(

@@ -21,6 +21,7 @@ from typing import Any, Literal, TextIO, get_args
 
 import msgspec
 
+from scenarios.scenario import Load
 from scenarios.source import PromptError
 
 TraceFormat = Literal["mooncake", "azure", "burstgpt"]
@@ -55,6 +56,19 @@ _COLUMNS: dict[TraceFormat, tuple[str, str, str]] = {
     "burstgpt": ("Timestamp", "Request tokens", "Response tokens"),
 }
 _KEYS = {name: ", ".join(columns) for name, columns in _COLUMNS.items()}
+
+
+def rows_of(load: Load) -> list[TraceRow]:
+    """Return the rows of `load.trace` that its schedule can need. A run directory is the runner's to read.
+
+    Raises:
+        PromptError: see `read_trace`.
+    """
+    if load.trace is None:
+        raise PromptError("load.executor is trace, and load.trace names none", hint="name a file")
+    long_s = None if load.duration_s is None else (load.duration_s + (load.warmup_s or 0.0)) * load.speed
+    # Warm-up requests take as long as they took.
+    return read_trace(load.trace, load.trace_format, None if load.warmup_requests else long_s)
 
 
 def read_trace(path: str, format: str | None = None, within_s: float | None = None) -> list[TraceRow]:  # noqa: A002

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from scenarios.scenario import Scenario, Target
 from scenarios.source import PromptError
-from scenarios.synthetic import Fit, Maker, counts, fit, load_counts, probe_bodies
+from scenarios.synthetic import Fit, Maker, counts, fit, load_tokenizer, probe_bodies
 from scenarios.words import WORDS
 
 Count = Callable[[str], int]
@@ -200,7 +200,7 @@ def test_a_local_tokenizer_counts(tmp_path: Path) -> None:
     tokenizer.pre_tokenizer = library.pre_tokenizers.Whitespace()
     path = tmp_path / "tokenizer.json"
     tokenizer.save(str(path))
-    found = load_counts(str(path))
+    found = counts(load_tokenizer(str(path)))
     assert set(found.first) == set(found.rest) == {1}
     maker = Maker(5, Fit(9.0, 99.0), 4000, counts=found)
     assert len(tokenizer.encode(maker.prompt(0, 321).content).ids) == 321
@@ -209,13 +209,13 @@ def test_a_local_tokenizer_counts(tmp_path: Path) -> None:
 def test_no_tokenizer_at_the_path(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     with pytest.raises(PromptError, match="is not a readable tokenizer"):
-        load_counts(str(tmp_path / "tokenizer.json"))
+        load_tokenizer(str(tmp_path / "tokenizer.json"))
 
 
 def test_without_the_extra_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(PromptError, match=r"pip install 'streamgauge\[tokenizers\]'"):
-        load_counts("tokenizer.json")
+        load_tokenizer("tokenizer.json")
 
 
 def test_text_needs_no_escapes() -> None:

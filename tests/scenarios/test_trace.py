@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from scenarios.scenario import Load
 from scenarios.source import PromptError
-from scenarios.trace import TraceRow, read_trace
+from scenarios.trace import TraceRow, read_trace, rows_of
 
 MOONCAKE = (
     '{"timestamp": 0, "input_length": 1100, "output_length": 52, "hash_ids": [46, 47, 48]}\n'
@@ -76,7 +77,12 @@ def test_rows_are_sorted_by_their_time(tmp_path: Path) -> None:
 
 def test_only_the_first_seconds_are_kept(tmp_path: Path) -> None:
     lines = ["Timestamp,Request tokens,Response tokens", *(f"{100 + s},1,1" for s in range(50))]
-    assert len(read_trace(save(tmp_path, "\n".join(lines)), within_s=10)) == 11
+    path = save(tmp_path, "\n".join(lines))
+    assert len(read_trace(path, within_s=10)) == 11
+    load = Load(executor="trace", trace=path, duration="4s", warmup="1s", speed=2.0)
+    assert len(rows_of(load)) == 11
+    load.warmup, load.warmup_requests = None, 3
+    assert len(rows_of(load)) == 50
 
 
 @pytest.mark.parametrize(
