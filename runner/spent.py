@@ -68,9 +68,8 @@ def spent_before(run: Path, sessions: list[Session], prices: Prices) -> Spent:
                 paid = decode(line)
             except (msgspec.MsgspecError, RecursionError):
                 continue  # a bad line: readers count and name them
-            worst = _worst(paid.request, prices)
             for attempt in (paid, *paid.attempts):
-                most, told = _most(attempt, paid, prices, worst)
+                most, told = _most(attempt, paid, prices)
                 amount += most
                 unknown += not told and attempt is paid and paid.status == "ok"
                 unknown_lost += not told and not (attempt is paid and paid.status == "ok")
@@ -84,8 +83,13 @@ def spent_before(run: Path, sessions: list[Session], prices: Prices) -> Spent:
         unknown,
         unknown_lost,
         sum(session.reserved_cost or 0.0 for session in open_ends),
-        sum(session.reserved_cost is None for session in open_ends),
+        sum(_is_blind(session) for session in open_ends),
     )
+
+
+def _is_blind(session: Session) -> bool:
+    """It wrote nothing of what was in flight. Under `--max-cost` that means that nothing was yet."""
+    return session.reserved_cost is None and session.options.get("max_cost") is None
 
 
 def _of_wait_ready(session: Session) -> float:
@@ -102,7 +106,7 @@ def _worst(body: dict[str, Any] | None, prices: Prices) -> float | None:
     return worst_case(body, len(msgspec.json.encode(body)), price)
 
 
-def _most(attempt: _Attempt, of: _Paid, prices: Prices, worst: float | None) -> tuple[float, bool]:
+def _most(attempt: _Attempt, of: _Paid, prices: Prices) -> tuple[float, bool]:
     """The most an attempt can have cost as far as it is known, and whether that is all of it."""
     if not isinstance(attempt.cost_bound, UnsetType):
         return attempt.cost_bound, True
@@ -115,6 +119,7 @@ def _most(attempt: _Attempt, of: _Paid, prices: Prices, worst: float | None) -> 
         return cost, True
     if not _may_be_billed(attempt, of):
         return cost or 0.0, True
+    worst = _worst(of.request, prices)
     return max(worst or 0.0, cost or 0.0), worst is not None
 
 

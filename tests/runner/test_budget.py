@@ -56,6 +56,7 @@ def test_what_no_record_tells_of_stays_held() -> None:
     assert money.left == pytest.approx(8.7)  # reserved is not spent, and may be
     assert money.unsettled == 3.2
     money.charge(lost, 0.0)
+    assert money._holds == {lost}  # what was free is forgotten: --wait-ready may ask for ever
     money.settle(lost)
     assert money.unsettled == 0.0  # and not a rounding error
 

@@ -456,6 +456,18 @@ async def test_what_never_fits_is_let_go_and_smaller_ones_pass() -> None:
     assert over_ == [6.0, 7.0]
 
 
+async def test_when_the_last_one_under_way_leaves_nothing_all_that_wait_are_told() -> None:
+    gate, only, _, _, ended = limited(10)
+    first = Ask(worst=6.0)
+    await gate.pass_(first)
+    waiting = [asyncio.create_task(gate.pass_(Ask(worst=5.0))) for _ in range(2)]
+    await turns()
+    assert not any(task.done() for task in waiting)
+    over(gate, first, only, charge=6.0)  # the run stops while the gate looks through those that wait
+    assert [await task for task in waiting] == [None, None]
+    assert ended == [1]
+
+
 async def test_a_reservation_past_the_gate_is_durable_before_it_is_made() -> None:
     saved_at: list[tuple[float, float]] = []
 

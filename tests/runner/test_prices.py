@@ -149,6 +149,7 @@ def test_the_most_exact_name_wins() -> None:
     assert [prices.of(name) for name in ("o1", "gpt-5", "gpt-4.1")] == [one, two, three]
     backwards = Prices(dict(reversed(prices.models.items())))
     assert [backwards.of(name) for name in ("o1", "gpt-5", "gpt-4.1")] == [one, two, three]
+    assert Prices({"m*": one, "*-turbo": two}).of("my-turbo") == two  # the longer, wherever its star stands
     # A name is a name before it is a pattern, and before any longer pattern.
     assert Prices({"gpt-4": one, "gpt-[4]*": two}).of("gpt-4") == one
     assert Prices({"m[1]": one}).of("m[1]") == one

@@ -133,6 +133,7 @@ def test_what_no_record_tells_of_counts_of_every_session(tmp_path: Path) -> None
         session(3, ended_by=None),
         session(4, reserved_cost=0.5, counts={"unwritten": 1}),
         session(5, reserved_cost=0.0),
+        session(5, ended_by=None, options={"max_cost": 5.0}),  # killed before it sent anything
         session(6),
     ]
     spent = spent_before(tmp_path, sessions, PRICES)
