@@ -83,7 +83,7 @@ class Synthetic(Struct, kw_only=True, forbid_unknown_fields=True):
     input_tokens: int | Lengths = 512
     shared_prefix_tokens: int = 0
     unique: bool = True
-    """Salted at the start, so that no prefix cache knows them."""
+    """Salted behind the shared prefix, so that no prefix cache knows more of them than that."""
 
 
 class Prompts(Struct, kw_only=True, forbid_unknown_fields=True):

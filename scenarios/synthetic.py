@@ -1,7 +1,7 @@
 """Prompts made up from the seed: plain words, in the number that makes the tokens asked for.
 
     maker = Maker(seed=42, fit=fit, most_tokens=4096)
-    made = maker.prompt(k, 512)          # salt + shared prefix + a piece of the pool
+    made = maker.prompt(k, 512)          # shared prefix + salt + a piece of the pool
     made = maker.blocks(k, 1100, ids)    # a row of a Mooncake trace: equal ids, equal text
 
 All words have four letters, so a piece of the pool is one slice of one string, whose ends follow from the
@@ -54,17 +54,19 @@ class Counts(Struct, frozen=True):
 
 
 class Made(Struct, frozen=True):
-    """A prompt. `salt` goes before `text`, and is no part of what is asked."""
+    """A prompt. `salt` stands between `prefix` and `text`, and is no part of what is asked."""
 
     salt: str
     text: str
     recipe: str
     """What `text` follows from: the same for the same text, and short."""
 
+    prefix: str = ""
+
     @property
     def content(self) -> str:
-        """What is sent."""
-        return f"{self.salt} {self.text}".strip() if self.salt else self.text
+        """What is sent. A shared prefix comes first, or it would share nothing."""
+        return " ".join(part for part in (self.prefix, self.salt, self.text) if part)
 
 
 def probe_bodies(scenario: Scenario) -> list[tuple[int, dict[str, Any]]]:
@@ -169,8 +171,9 @@ class Maker:
             repr((self._per_word, self._overhead, counts)).encode(), digest_size=8
         ).hexdigest()
         words = math.ceil(shared_prefix_tokens / self._per_word) if shared_prefix_tokens else 0
-        self._prefix = self._head(_ids(seed, "prefix", words), shared_prefix_tokens, at_start=not unique)
-        self._prefix_cost = self._cost(self._prefix, at_start=not unique)
+        self._prefix = self._head(_ids(seed, "prefix", words), shared_prefix_tokens, at_start=True)
+        self._prefix = self._prefix if shared_prefix_tokens else b""
+        self._prefix_cost = self._cost(self._prefix, at_start=True)
         self._prefix_text = _text(self._prefix)
         self._salts = _Codes(seed, "salt")
         self._blocks = _Codes(seed, "block")
@@ -179,17 +182,21 @@ class Maker:
     def prompt(self, k: int, tokens: int) -> Made:
         """Return prompt `k` of so many tokens, those of salt and chat template included."""
         left = max(1.0, tokens - self._overhead)
-        salt = self._head(self._salts.of(k), left, at_start=True) if self._unique else b""
-        left -= self._cost(salt, at_start=True)
-        prefix, text, cost = self._prefix, self._prefix_text, self._prefix_cost
-        if cost > left:
-            prefix = self._head(prefix, left, at_start=not salt)
-            text, cost = _text(prefix), self._cost(prefix, at_start=not salt)
+        prefix, prefix_text, cost = self._prefix, self._prefix_text, self._prefix_cost
+        salt = b""
+        if self._unique:
+            salt = self._head(self._salts.of(k), left, at_start=not prefix)
+            if prefix and cost + self._cost(salt) > left:  # too short for both: it has to be its own
+                prefix, prefix_text, cost = b"", "", 0.0
+                salt = self._head(self._salts.of(k), left, at_start=True)
+            cost += self._cost(salt, at_start=not prefix)
+        elif cost > left:
+            prefix = self._head(prefix, left, at_start=True)
+            prefix_text, cost = _text(prefix), self._cost(prefix, at_start=True)
         place, words = self._piece(uniform(self._seed, "place", k), left - cost, not (salt or prefix))
-        if words:
-            text = f"{text} {self._slice(place, words)}" if text else self._slice(place, words)
+        text = self._slice(place, words) if words else ""
         recipe = f"{self._seed} {len(prefix)} {place if words else 0} {words}"
-        return Made(_text(salt), text, recipe)
+        return Made(_text(salt), text, recipe, prefix_text)
 
     def blocks(self, k: int, tokens: int, hash_ids: Sequence[int]) -> Made:
         """Return a prompt that begins with the blocks of these ids. What they leave, only prompt `k` has."""

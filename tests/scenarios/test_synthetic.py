@@ -57,12 +57,13 @@ def test_a_prompt_is_a_function_of_seed_and_number() -> None:
     assert Maker(43, Fit(), 30_000, shared_prefix_tokens=40).prompt(5, 200) != MAKER.prompt(5, 200)
 
 
-def test_salt_stands_first_is_of_one_length_and_never_the_same() -> None:
+def test_salt_stands_behind_what_is_shared_is_of_one_length_and_never_the_same() -> None:
     made = [MAKER.prompt(k, 60) for k in range(2000)]
     assert len({one.salt for one in made}) == 2000
     assert {len(one.salt) for one in made} == {29}
-    assert all(one.content == f"{one.salt} {one.text}" for one in made)
-    # Prefix caches compare from the first token on: few prompts begin alike.
+    assert all(one.content == f"{one.prefix} {one.salt} {one.text}" for one in made)
+    assert len({one.prefix for one in made}) == 1
+    # Prefix caches compare from the first token on: few prompts go on alike.
     assert len({one.salt.split()[0] for one in made}) > 200
     assert all(PLAIN.prompt(k, 60).salt == "" for k in range(10))
 
@@ -71,16 +72,24 @@ def test_the_prefix_is_shared_and_the_rest_is_not() -> None:
     texts = [PLAIN.prompt(k, 100).content.split() for k in range(50)]
     assert len({" ".join(words[:40]) for words in texts}) == 1
     assert len({" ".join(words[40:]) for words in texts}) == 50
-    salted = [MAKER.prompt(k, 100).text.split() for k in range(50)]
+    salted = [MAKER.prompt(k, 100).content.split() for k in range(50)]
     assert len({" ".join(words[:40]) for words in salted}) == 1
+    assert len({" ".join(words[40:42]) for words in salted}) == 50
+
+
+def test_a_prompt_too_short_for_prefix_and_salt_is_its_own() -> None:
+    made = [MAKER.prompt(k, 20) for k in range(50)]
+    assert {one.prefix for one in made} == {""}
+    assert len({one.content for one in made}) == 50
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 60)), min_size=2, max_size=30))
 def test_equal_recipes_are_equal_texts(asked: list[tuple[int, int]]) -> None:
     for maker in (MAKER, PLAIN):
         made = [maker.prompt(k, tokens) for k, tokens in asked]
-        assert len({one.recipe for one in made}) == len({(one.recipe, one.text) for one in made})
-        assert len({one.recipe for one in made}) == len({one.text for one in made})
+        texts = [f"{one.prefix} {one.text}".strip() for one in made]
+        pairs = set(zip((one.recipe for one in made), texts, strict=True))
+        assert len({one.recipe for one in made}) == len(pairs) == len(set(texts))
 
 
 @given(st.floats(0.5, 4), st.floats(0, 60), st.integers(1, 5000))
