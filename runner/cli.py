@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "Every prompt once: concurrent, retried, durable, resumable.",
     "export": "The dataset out of a run: jsonl, csv, parquet, OpenAI batch.",
     "status": "How far a run is, while it runs or after.",
+    "bench": "A load, and how long tokens took under it; judged, and whether to trust it.",
     "report": "A run's numbers: text, JSON, CSV, Markdown.",
     "probe": "A handful of requests that say how an endpoint behaves, and which flags to set.",
     "scenarios": "List and show the scenarios that are shipped, for bench.",

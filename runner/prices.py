@@ -60,7 +60,7 @@ def read_prices(text: str) -> Prices:
     if "=" in text and not text.endswith(".toml"):
         pairs = [part.partition("=") for part in text.split(",")]
         table = {key.strip(): _number(value.strip()) for key, _, value in pairs}
-        return Prices({"*": _price(table, f"--price {text}")})
+        return Prices({"*": price_of(table, f"--price {text}")})
     try:
         data = tomllib.loads(Path(text).read_text(encoding="utf-8"))
     except OSError as exc:
@@ -73,8 +73,8 @@ def read_prices(text: str) -> Prices:
     if not data:
         raise PriceError(f'--price {text} names no model: it needs a table a model, as in ["gpt-4o*"]')
     if all(not isinstance(value, dict) for value in data.values()):
-        return Prices({"*": _price(data, text)})  # no tables: one price for all
-    return Prices({model: _price(table, f"{text}, [{model}]") for model, table in data.items()})
+        return Prices({"*": price_of(data, text)})  # no tables: one price for all
+    return Prices({model: price_of(table, f"{text}, [{model}]") for model, table in data.items()})
 
 
 def _number(text: str) -> Any:
@@ -84,7 +84,12 @@ def _number(text: str) -> Any:
         return text
 
 
-def _price(table: Any, where: str) -> Price:
+def price_of(table: Any, where: str) -> Price:
+    """The price in a table of TOML; `where` it stands is for messages.
+
+    Raises:
+        PriceError: it is none.
+    """
     if not isinstance(table, dict):
         raise PriceError(f"{where}: a table of {', '.join(_KEYS)} is needed, not {table!r}")
     unknown = [key for key in table if key not in _KEYS]

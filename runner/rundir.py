@@ -131,7 +131,7 @@ def open_run(
         if fresh or (why is not None and index is not None and not (index.state == OK).any()):
             if manifest is not None or (index is not None and len(index)):
                 journal.close()
-                aside = _set_aside(path)
+                aside = set_aside(path)
                 reason = "" if fresh else " (its settings differ, and it holds no answer)"
                 notes.append(f"the earlier run is now {aside}{reason}")
                 path.mkdir(parents=True)
@@ -275,7 +275,12 @@ def _overlap(index: Index, plan: Plan) -> int:
     return int(inside(index.digest, plan.digests).sum())
 
 
-def _set_aside(path: Path) -> Path:
+def set_aside(path: Path) -> Path:
+    """Rename an earlier run, and return its new place. Nothing is deleted.
+
+    Raises:
+        StoreError: that cannot be.
+    """
     if Path.cwd().is_relative_to(path.resolve()):
         raise StoreError(f"cannot set {path} aside: this command runs in it. Start elsewhere, or choose -o.")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")

@@ -223,6 +223,79 @@ def _target_options(command: F, *, several: bool) -> F:
     return command
 
 
+def timers(command: F) -> F:
+    """Add the options of the five timers."""
+    return _with(
+        command,
+        click.option(
+            "--connect-timeout",
+            type=Duration(),
+            default="10",
+            show_default=True,
+            help="Until a connection is there.",
+        ),
+        click.option(
+            "--first-token-timeout",
+            type=Duration(),
+            default="600",
+            show_default=True,
+            help="Until the first token.",
+        ),
+        click.option(
+            "--token-timeout", type=Duration(), default="120", show_default=True, help="Between tokens."
+        ),
+        click.option(
+            "--idle-timeout",
+            type=Duration(),
+            default="120",
+            show_default=True,
+            help="Without a single byte, once the response has begun.",
+        ),
+        click.option(
+            "--timeout", type=Duration(), default="none", show_default=True, help="One attempt as a whole."
+        ),
+    )
+
+
+def kept(command: F) -> F:
+    """Add the options that say what is asked for and kept of each answer."""
+    return _with(
+        command,
+        click.option(
+            "--no-usage", is_flag=True, help="Do not ask for usage (for servers that refuse stream_options)."
+        ),
+        click.option("--no-request", is_flag=True, help="Leave request bodies out of the records."),
+        click.option("--no-times", is_flag=True, help="Leave per-token times out of the records."),
+        click.option(
+            "--keep-header",
+            "keep_headers",
+            multiple=True,
+            metavar="NAME",
+            help="Keep this response header too.",
+        ),
+    )
+
+
+def waits_until_ready(command: F) -> F:
+    """Add `--wait-ready`."""
+    return _with(
+        command,
+        click.option(
+            "--wait-ready",
+            type=Duration(),
+            default=NOT_GIVEN,
+            metavar="DURATION",
+            help="First repeat one request, unmeasured, until it answers, at most so long (none: for ever).",
+        ),
+    )
+
+
+def _with(command: F, *options: Callable[[F], F]) -> F:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def read_key(api_key: str | None, api_key_env: str | None, api_key_file: str | None) -> str | None:
     """The key by whichever way it was given; usage errors for contradictions and unusable keys."""
     given = [

@@ -11,16 +11,18 @@ import click
 from runner.commands.check_prompts import keep_spooled, show_plan, spool
 from runner.commands.ending import finish
 from runner.commands.options import (
-    NOT_GIVEN,
     Amount,
     Duration,
     Kind,
     Param,
     Redo,
     ends_on_sigterm,
+    kept,
     say,
     several_endpoints,
     stop,
+    timers,
+    waits_until_ready,
 )
 
 if TYPE_CHECKING:
@@ -129,13 +131,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Cut each answer on purpose after N pieces of text; it counts as done.",
 )
-@click.option(
-    "--wait-ready",
-    type=Duration(),
-    default=NOT_GIVEN,
-    metavar="DURATION",
-    help="First repeat one request, unmeasured, until it answers, at most so long (none: for ever).",
-)
+@waits_until_ready
 @click.option(
     "--retries",
     type=click.IntRange(0),
@@ -143,21 +139,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Further attempts after failures that pass.",
 )
-@click.option(
-    "--connect-timeout", type=Duration(), default="10", show_default=True, help="Until a connection is there."
-)
-@click.option(
-    "--first-token-timeout", type=Duration(), default="600", show_default=True, help="Until the first token."
-)
-@click.option("--token-timeout", type=Duration(), default="120", show_default=True, help="Between tokens.")
-@click.option(
-    "--idle-timeout",
-    type=Duration(),
-    default="120",
-    show_default=True,
-    help="Without a single byte, once the response has begun.",
-)
-@click.option("--timeout", type=Duration(), default="none", show_default=True, help="One attempt as a whole.")
+@timers
 @click.option(
     "--grace",
     type=Duration(),
@@ -165,14 +147,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What SIGTERM leaves to streams in flight.",
 )
-@click.option(
-    "--no-usage", is_flag=True, help="Do not ask for usage (for servers that refuse stream_options)."
-)
-@click.option("--no-request", is_flag=True, help="Leave request bodies out of the records.")
-@click.option("--no-times", is_flag=True, help="Leave per-token times out of the records.")
-@click.option(
-    "--keep-header", "keep_headers", multiple=True, metavar="NAME", help="Keep this response header too."
-)
+@kept
 def command(prompts: str, **given: Any) -> None:
     """Send every prompt of PROMPTS once and keep every answer.
 

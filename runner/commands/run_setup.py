@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from runner.commands.check_prompts import bad_rows
 from runner.commands.options import NOT_GIVEN, OPENAI, plural, read_key, read_proxy, stop
+from runner.commands.sending import check_ca_file, need_connections, prices_given, timeouts_of
 
 if TYPE_CHECKING:
     from runner.bulk import Settings
@@ -50,29 +50,15 @@ def targets_of(given: dict[str, Any]) -> tuple[list[Target], Redactor]:
 def settings_of(given: dict[str, Any]) -> Settings:
     """How to send; usage errors for what cannot be done."""
     prices = _prices(given)
-    _check_descriptors(given["concurrency"])
+    need_connections(given["concurrency"], "-c")
     from runner.bulk import Settings
     from runner.delivery import Keep
-    from runner.timeouts import Timeouts
 
-    if given["ca_file"] is not None:
-        import ssl
-
-        try:
-            ssl.create_default_context(cafile=given["ca_file"])
-        except OSError as exc:
-            reason = "it holds no certificate" if isinstance(exc, ssl.SSLError) else exc.strerror
-            raise click.UsageError(f"--ca-file {given['ca_file']}: {reason}") from None
+    check_ca_file(given["ca_file"])
     return Settings(
         concurrency=given["concurrency"],
         retries=given["retries"],
-        timeouts=Timeouts(
-            connect=given["connect_timeout"],
-            first_token=given["first_token_timeout"],
-            token_gap=given["token_timeout"],
-            byte_idle=given["idle_timeout"],
-            total=given["timeout"],
-        ),
+        timeouts=timeouts_of(given),
         include_usage=not given["no_usage"],
         keep=Keep(request=not given["no_request"], times=not given["no_times"]),
         keep_headers=tuple(given["keep_headers"]),
@@ -92,8 +78,6 @@ def settings_of(given: dict[str, Any]) -> Settings:
 
 
 def _prices(given: dict[str, Any]) -> Prices | None:
-    from runner.prices import PriceError, read_prices
-
     if given["kinds"] and not given["retry_failed"]:
         raise click.UsageError("--kind says which failures --retry-failed sends again: add --retry-failed")
     if given["price"] is None:
@@ -102,10 +86,7 @@ def _prices(given: dict[str, Any]) -> Prices | None:
                 "--max-cost needs --price: without prices nobody knows what a request may cost at most"
             )
         return None
-    try:
-        return read_prices(given["price"])
-    except PriceError as exc:
-        raise click.UsageError(str(exc)) from None
+    return prices_given(given["price"])
 
 
 def worst_cases_of(settings: Settings) -> WorstCases | None:
@@ -133,24 +114,6 @@ def check_dataset(dataset: Path) -> None:
     from reports.export import format_of, require
 
     require(format_of(dataset))
-
-
-def _check_descriptors(concurrency: int) -> None:
-    if sys.platform == "win32":
-        return
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    need = concurrency + _ROOM_FDS
-    if soft == resource.RLIM_INFINITY or soft >= need:
-        return
-    if hard == resource.RLIM_INFINITY or hard >= need:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
-        return
-    raise click.UsageError(
-        f"-c {concurrency} needs {need} open files and this shell allows {hard} (ulimit -Hn). "
-        f"Raise that limit, or use -c {max(hard - _ROOM_FDS, 1)}."
-    )
 
 
 def plan_of(prompts: str | Path, given: dict[str, Any], worst: WorstCases | None = None) -> Plan:

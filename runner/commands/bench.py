@@ -1,0 +1,153 @@
+"""`streamgauge bench`: a load, and how long tokens took under it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runner.commands.options import (
+    Amount,
+    Tag,
+    ends_on_sigterm,
+    kept,
+    one_endpoint,
+    say,
+    stop,
+    timers,
+    waits_until_ready,
+)
+
+if TYPE_CHECKING:
+    from runner.commands.bench_setup import Made
+
+
+@click.command("bench")
+@click.argument("scenario", required=False)
+@one_endpoint
+@click.option(
+    "--concurrency", "-c", type=click.IntRange(1), metavar="N", help="A closed loop: N streams at once."
+)
+@click.option("--rate", type=Amount(), metavar="R", help="An open loop: R requests a second (Poisson).")
+@click.option("--requests", "-n", type=click.IntRange(1), metavar="N", help="Measure N requests.")
+@click.option("--duration", metavar="T", help="Measure for so long, as 60s or 10m.")
+@click.option(
+    "--input-tokens", type=click.IntRange(1), metavar="N", help="Length of the prompts that are made up."
+)
+@click.option("--output-tokens", type=click.IntRange(1), metavar="N", help="Limit of every answer.")
+@click.option("--prompts", metavar="FILE", help="Ask what stands in this file: anything `run` reads.")
+@click.option("--api", type=click.Choice(["chat", "completions"]), help="Endpoint family.")
+@click.option("--seed", type=int, metavar="N", help="Draws arrivals, prompts and lengths.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any key of the scenario, as load.rate=8 (repeatable).",
+)
+@click.option(
+    "--targets",
+    metavar="FILE",
+    help="Several targets side by side, prompt by prompt: a TOML file with a table each.",
+)
+@click.option(
+    "--tag", "tags", multiple=True, type=Tag(), help="Kept with the run and in every report (repeatable)."
+)
+@click.option("--output", "-o", metavar="DIR", help="Run directory (default runs/<scenario>-<UTC time>).")
+@click.option("--fresh", is_flag=True, help="With -o: a run that is there is renamed, not deleted.")
+@click.option(
+    "--print-scenario", is_flag=True, help="Print the scenario this stands for as TOML, send nothing."
+)
+@waits_until_ready
+@click.option(
+    "--metrics-url",
+    metavar="URL",
+    help="The server's Prometheus page: kept every second, shown beside the client's view.",
+)
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="First measure this machine's own noise at this load, on the mock server.",
+)
+@click.option(
+    "--on-inconclusive",
+    type=click.Choice(["fail", "pass"]),
+    default="fail",
+    show_default=True,
+    help="What an INCONCLUSIVE threshold is to the exit code (98 or 0).",
+)
+@click.option(
+    "--price",
+    metavar="P",
+    help="Per million tokens, as input=0.15,output=0.6, or a TOML file with a table a model.",
+)
+@timers
+@kept
+@click.option(
+    "--format",
+    "-f",
+    "form",
+    type=click.Choice(["text", "json", "csv", "markdown"]),
+    default="text",
+    show_default=True,
+    help="What to print at the end.",
+)
+@click.pass_context
+def command(context: click.Context, /, **given: Any) -> None:
+    """Put a load on an endpoint, time every token, and say whether the numbers can be trusted.
+
+    SCENARIO is a TOML file or a name of the library (`streamgauge scenarios`); flags beat it. Without
+    one, flags are enough: --base-url, --model, -c or --rate, -n or --duration. Nothing is retried. The
+    exit code is 97 where this client was not fit to measure, 99 where a threshold fails.
+    """
+    source = context.get_parameter_source("base_url")
+    given["base_url_flag"] = given["base_url"] if source is click.core.ParameterSource.COMMANDLINE else None
+    with ends_on_sigterm():
+        sys.exit(_command(given))
+
+
+def _command(given: dict[str, Any]) -> int:
+    from runner.commands.bench_setup import make, scenario_of
+    from runner.prices import PriceError
+    from runner.store import StoreError
+    from runner.target import TargetError
+    from scenarios.scenario import ScenarioError
+    from scenarios.source import PromptError
+
+    try:
+        scenario = scenario_of(given)
+        if given["print_scenario"]:
+            from scenarios.as_toml import to_toml
+
+            click.echo(to_toml(scenario), nl=False)
+            return 0
+        made = make(scenario, given)
+    except (ScenarioError, StoreError, PromptError, TargetError, PriceError) as exc:
+        stop(str(exc), 2)
+    except OSError as exc:
+        where = f" ({exc.filename})" if exc.filename else ""
+        stop(f"cannot write the run directory: {exc.strerror}{where}", 1)
+    for aim in made.aims:
+        say(f"run directory: {aim.opened.path}")
+    for note in made.notes:
+        say(f"note: {note}")
+    return _run(made, given)
+
+
+def _run(made: Made, given: dict[str, Any]) -> int:
+    from runner.bench import run_bench
+    from runner.commands.bench_ending import finish
+    from runner.rundir import link_latest, write_manifest
+
+    link_latest(made.aims[0].opened.path)
+    try:
+        loads = run_bench(made.aims, made.redact, made.settings)
+    finally:
+        for aim in made.aims:
+            aim.opened.journal.close()
+            try:
+                write_manifest(aim.opened.path, aim.opened.manifest)
+            except OSError as exc:
+                say(f"warning: {aim.opened.path}/run.json could not be written: {exc.strerror}")
+    return finish(made, loads, given)

@@ -1,0 +1,322 @@
+"""What `bench` does before anything is sent: its scenario, targets and load, checked, and its directories."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from runner.commands.options import NOT_GIVEN, OPENAI, read_key, read_proxy
+from runner.commands.sending import (
+    check_ca_file,
+    most_connections,
+    need_connections,
+    prices_given,
+    timeouts_of,
+)
+
+if TYPE_CHECKING:
+    from runner.bench import Aim, Settings
+    from runner.benchdir import OpenedBench
+    from runner.course import Course
+    from runner.prices import Prices
+    from runner.store import PromptFile
+    from runner.target import Target
+    from scenarios import scenario as parts
+    from scenarios.scenario import Scenario
+    from scenarios.trace import TraceRow
+    from scenarios.workload import Workload
+
+MOST_IN_FLIGHT = 4096  # of an open loop whose scenario does not say
+
+
+class Made(msgspec.Struct):
+    """A bench ready to go."""
+
+    aims: list[Any]  # of runner.bench.Aim
+    settings: Any  # runner.bench.Settings
+    redact: Any  # runner.target.Redactor
+    notes: list[str]
+
+
+class _Reach(msgspec.Struct):
+    """How a target is reached: what never goes into a scenario."""
+
+    target: Target
+    secrets: list[str]
+
+
+def scenario_of(given: dict[str, Any]) -> Scenario:
+    """The scenario the command line stands for.
+
+    Raises:
+        ScenarioError: it cannot be used.
+    """
+    from scenarios.flags import Flags, scenario_from_flags
+
+    flags = Flags(
+        base_url=given["base_url_flag"],
+        model=given["model"],
+        api=given["api"],
+        api_key_env=given["api_key_env"],
+        concurrency=given["concurrency"],
+        rate=given["rate"],
+        requests=given["requests"],
+        duration=given["duration"],
+        input_tokens=given["input_tokens"],
+        output_tokens=given["output_tokens"],
+        prompts=given["prompts"],
+        seed=given["seed"],
+    )
+    return scenario_from_flags(flags, given["scenario"], given["overrides"])
+
+
+def make(scenario: Scenario, given: dict[str, Any]) -> Made:
+    """Everything that can be wrong is found here; nothing is sent.
+
+    Raises:
+        ScenarioError, StoreError, PromptError, TargetError, PriceError: with what to do.
+    """
+    from runner.redact import Redactor
+    from scenarios.cautions import warnings
+
+    scenarios = _scenarios(scenario, given)
+    settings = _settings(given)
+    reaches = [_reach(one, given) for one in scenarios.values()]
+    rows = _trace(scenario)
+    loads = [_load(one, rows) for one in scenarios.values()]
+    places = _places(scenario, list(scenarios), given)
+    prices = [_prices_of(one.target, given) for one in scenarios.values()]
+    aims = []
+    for name, (one, reach, (workload, course), price) in zip(
+        scenarios, zip(scenarios.values(), reaches, loads, prices, strict=True), strict=True
+    ):
+        opened = _open(places[name], name, one, reach.target, workload, course, price, settings, given)
+        aims.append(_aim(name, one, opened, reach.target, workload, rows, course, price))
+    notes = [*warnings(scenario), *_left_out(loads[0][0])]
+    return Made(aims, settings, Redactor([secret for reach in reaches for secret in reach.secrets]), notes)
+
+
+def _aim(
+    name: str,
+    scenario: Scenario,
+    opened: OpenedBench,
+    target: Target,
+    workload: Workload,
+    rows: list[TraceRow] | None,
+    course: Course,
+    prices: Prices | None,
+) -> Aim:
+    from runner.bench import Aim
+
+    return Aim(
+        name=name,
+        scenario=scenario,
+        opened=opened,
+        target=target,
+        workload=workload,
+        rows=rows,
+        course=course,
+        prices=prices,
+    )
+
+
+# -- targets
+
+
+def _scenarios(scenario: Scenario, given: dict[str, Any]) -> dict[str, Scenario]:
+    """One scenario a target, by name."""
+    from scenarios.loading import load_targets
+    from scenarios.scenario import ScenarioError
+
+    if given["targets"] is None:
+        if scenario.target.base_url is None:
+            scenario.target.base_url = _bare(given["base_url"] or OPENAI)
+        found = {"": scenario}
+    else:
+        if given["base_url_flag"] is not None:
+            raise click.UsageError("--targets names where requests go: leave --base-url out")
+        targets = load_targets(given["targets"])
+        found = {}
+        for name, target in targets.items():
+            target.model = target.model or scenario.target.model
+            found[name] = msgspec.structs.replace(scenario, target=target)
+    for name, one in found.items():
+        if one.target.model is None and one.prompts.file is None:
+            where = f"target {name!r} has" if name else "there is"
+            raise ScenarioError(f"{where} no model", hint="give --model, or target.model in the scenario")
+    return found
+
+
+def _bare(url: str) -> str:
+    from runner.target import redacted_url, without_query
+
+    return without_query(redacted_url(url))
+
+
+def _reach(scenario: Scenario, given: dict[str, Any]) -> _Reach:
+    from runner.redact import proxy_secrets, secrets_of
+    from runner.target import make_target
+    from scenarios.loading import header_values
+
+    target = scenario.target
+    named_outside = given["targets"] is None and _names_host(target, given)
+    url = (given["base_url"] or OPENAI) if named_outside else target.base_url
+    assert url is not None
+    headers = {**header_values(target, os.environ), **dict(given["headers"])}
+    key = _key(target, given, named_outside)
+    made = make_target(url, key, headers)
+    made = msgspec.structs.replace(made, proxy=read_proxy(given["proxy"], made.base_url))
+    return _Reach(made, [*secrets_of(made, url, key, headers), *proxy_secrets(made.proxy)])
+
+
+def _names_host(target: parts.Target, given: dict[str, Any]) -> bool:
+    """Whether the host is one a flag or the environment named, and not the scenario's own."""
+    return target.base_url == _bare(given["base_url_flag"] or given["base_url"] or OPENAI)
+
+
+def _key(target: parts.Target, given: dict[str, Any], named_outside: bool) -> str | None:
+    """A key of the environment goes only to a host named there or by a flag, or to who names its variable."""
+    by_flag = any(given[name] is not None for name in ("api_key", "api_key_env", "api_key_file"))
+    if by_flag and given["targets"] is None:
+        return read_key(given["api_key"], given["api_key_env"], given["api_key_file"])
+    if target.api_key_env is not None:
+        key = os.environ.get(target.api_key_env)
+        if not key:
+            raise click.UsageError(f"the scenario takes its key from {target.api_key_env}, which is not set")
+        return read_key(None, target.api_key_env, None)
+    return read_key(None, None, None) if named_outside else None
+
+
+def _prices_of(target: parts.Target, given: dict[str, Any]) -> Prices | None:
+    from runner.prices import PriceError, Prices, price_of
+
+    if target.price is None:
+        return prices_given(given["price"])
+    try:
+        return Prices({"*": price_of(target.price, "target.price")})
+    except PriceError as exc:
+        raise click.UsageError(str(exc)) from None
+
+
+# -- the load
+
+
+def _trace(scenario: Scenario) -> list[TraceRow] | None:
+    from runner.replay import rows_of_run
+    from scenarios.trace import rows_of
+
+    load = scenario.load
+    if load.executor != "trace" or load.trace is None:
+        return None
+    return rows_of_run(Path(load.trace)) if Path(load.trace).is_dir() else rows_of(load)
+
+
+def _left_out(workload: Workload) -> list[str]:
+    count = workload.describe().left_out
+    return [f"{count:,} rows of the file cannot be sent and are left out"] if count else []
+
+
+def _prompt_file(workload: Workload) -> PromptFile | None:
+    from runner.store import PromptFile
+
+    told = workload.describe()
+    if told.name is None or told.sha256 is None:
+        return None
+    return PromptFile(name=told.name, sha256=told.sha256, rows=told.rows or 0, requests=told.rows or 0)
+
+
+def _load(scenario: Scenario, rows: list[TraceRow] | None) -> tuple[Workload, Course]:
+    from runner.course import course_of
+    from scenarios.workload import Workload
+
+    load = scenario.load
+    wanted = load.max_in_flight or load.concurrency or max((int(s.target) for s in load.stages), default=1)
+    most = MOST_IN_FLIGHT
+    if load.is_open and load.max_in_flight is None:
+        most = most_connections(MOST_IN_FLIGHT)
+    else:
+        need_connections(wanted, "load.max_in_flight" if load.is_open else "load.concurrency")
+    return Workload(scenario, rows=rows), course_of(load, scenario.seed, rows, most)
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    from runner.bench import Settings
+    from runner.delivery import Keep
+    from runner.scrape import metrics_url
+
+    check_ca_file(given["ca_file"])
+    return Settings(
+        timeouts=timeouts_of(given),
+        include_usage=not given["no_usage"],
+        keep=Keep(request=not given["no_request"], times=not given["no_times"]),
+        keep_headers=tuple(given["keep_headers"]),
+        verify=not given["insecure"],
+        ca_file=given["ca_file"],
+        wait_ready=given["wait_ready"] != NOT_GIVEN,
+        ready_limit_s=given["wait_ready"] if given["wait_ready"] != NOT_GIVEN else None,
+        metrics_url=None if given["metrics_url"] is None else metrics_url(given["metrics_url"]),
+    )
+
+
+# -- directories
+
+
+def _places(scenario: Scenario, names: list[str], given: dict[str, Any]) -> dict[str, Path]:
+    from runner.benchdir import bench_place
+
+    place = bench_place(scenario.name, given["output"])
+    if names == [""]:
+        found = {"": place}
+    elif given["output"] is not None:
+        found = {name: place / name for name in names}
+    else:
+        found = {name: place.with_name(f"{place.name}-{name}") for name in names}
+    if given["fresh"]:
+        from runner.rundir import set_aside
+
+        for path in found.values():
+            if path.is_dir() and any(path.iterdir()):
+                set_aside(path)
+    return found
+
+
+def _open(
+    path: Path,
+    name: str,
+    scenario: Scenario,
+    target: Target,
+    workload: Workload,
+    course: Course,
+    prices: Prices | None,
+    settings: Settings,
+    given: dict[str, Any],
+) -> OpenedBench:
+    from runner.benchdir import open_bench
+    from runner.target import redacted_url, without_query
+    from scenarios.sentence import load_sentence
+
+    kept = {**msgspec.to_builtins(scenario), "sentence": load_sentence(scenario)}
+    proxy = target.proxy
+    options = {
+        "concurrency": max((places for _, places in course.places), default=None),
+        "max_in_flight": course.max_in_flight,
+        "retries": 0,
+        "timeouts_s": msgspec.to_builtins(settings.timeouts),
+        "include_usage": settings.include_usage,
+        "verify_tls": settings.verify,
+        "proxy": None if proxy is None else without_query(redacted_url(proxy)),
+        "prices": msgspec.to_builtins(prices.models) if prices is not None else None,
+        "metrics": settings.metrics_url is not None,
+        "command": Path(sys.argv[0]).name,
+    }
+    tags = dict(given["tags"])
+    if name:
+        tags.setdefault("target", name)
+    return open_bench(
+        path, kept, seed=scenario.seed, tags=tags, prompts=_prompt_file(workload), options=options
+    )
