@@ -141,7 +141,7 @@ class Client:
         if stream.cancelled_by is not None:
             return Outcome("cancelled", cancelled_by=stream.cancelled_by)
         if stream.held:
-            return Outcome("cancelled", cancelled_by="abandon")
+            return Outcome("cancelled", cancelled_by="fail_fast")
         if stream.timer is not None:
             # Nothing was sent yet when a connection did not come: that is no answer timed out.
             kind = ErrorKind.CONNECT if stream.timer == "connect" else ErrorKind.TIMEOUT

@@ -27,7 +27,7 @@ from runner.record import (
     Record,
     tokens,
 )
-from runner.retry import WaitFor, attempts_left, backoff_s, hint_s, is_retryable, wait_s
+from runner.retry import HINT_CAP_S, WaitFor, attempts_left, backoff_s, hint_s, is_retryable, wait_s
 from runner.stream import Stream
 from scenarios.answer_limit import choices_asked, most_tokens
 from scenarios.request import Request
@@ -216,14 +216,14 @@ class Delivery:
             endpoint = after
 
     async def _attempt(self, prepared: Prepared, endpoint: Endpoint, fresh: bool) -> tuple[Stream, Outcome]:
-        gate, epoch = self._gate, prepared.ask.epoch
+        gate = self._gate
         opened: list[Stream] = []
         about = prepared.about
 
         def opened_one(stream: Stream) -> None:
             opened.append(stream)
             self._live.add(stream)
-            stream.may_go = lambda: endpoint.epoch == epoch
+            stream.may_go = lambda: gate.may_go(prepared.ask, endpoint)
             stream.on_head = lambda: gate.head(prepared.ask, endpoint, stream.status or 0)
             stream.on_first_token = lambda: self._begun(endpoint, stream)
             if self._cut_by is not None:
@@ -322,7 +322,7 @@ class Delivery:
             return None
         if gate.elsewhere(course.tried):
             return 0.0, "other_endpoint"
-        if gate.shut():
+        if gate.shut() or (seconds > HINT_CAP_S and not gate.cools):
             return None
         # A refusal is seldom the request's own fault: what has answered before gets time, not attempts.
         patient = self._retries > 0 and gate.patient(endpoint, course.since)

@@ -63,7 +63,7 @@ class Gate:
         cools: bool = True,
     ) -> None:
         self.fleet = fleet
-        self._cools = cools
+        self.cools = cools
         self.budget = budget
         self.cooldowns = 0
         self.cooldown_ns = 0  # time in which a 429 or 503 held an endpoint
@@ -275,6 +275,10 @@ class Gate:
 
     # -- what became of an attempt
 
+    def may_go(self, ask: Ask, endpoint: Endpoint) -> bool:
+        """Whether its attempt may still be sent: no cool-down and no rest has begun since it passed."""
+        return not self.cools or ask.epoch == endpoint.epoch
+
     def head(self, ask: Ask, endpoint: Endpoint, status: int) -> None:
         """The head of its answer came."""
         endpoint.answered(200 <= status < 300, ask.epoch)
@@ -347,13 +351,14 @@ class Gate:
         self, ask: Ask, endpoint: Endpoint, sent_at: int, wait_ns: int, why: str = "the server refuses"
     ) -> None:
         """It was refused with "later", or nobody was there: the endpoint cools down, for every request."""
-        if not self._cools:
+        if not self.cools:
             return
         now = monotonic_ns()
         before = endpoint.cool_until
         if endpoint.cool(ask.epoch, now, wait_ns):
             self.cooldowns += 1
-            self._say_cooling(now, wait_ns, why)
+            if not self.shut():
+                self._say_cooling(now, wait_ns, why)
         self.cooldown_ns += max(0, endpoint.cool_until - max(before, now))
         if self._adaptive is not None and self._adaptive.refused(sent_at, now):
             self._resize(self._adaptive.limit)
@@ -367,8 +372,8 @@ class Gate:
         return self.fleet.cool_until() - monotonic_ns() > HINT_CAP_S * _S
 
     def elsewhere(self, tried: Collection[Endpoint]) -> bool:
-        """Whether an endpoint is well that a request has not tried yet."""
-        return self.fleet.elsewhere(monotonic_ns(), tried)
+        """Whether an endpoint is well that a request has not tried yet, and may be sent to for nothing."""
+        return self.cools and self.fleet.elsewhere(monotonic_ns(), tried)
 
     def patient(self, endpoint: Endpoint, since: int) -> bool:
         """Whether what has answered before is given more time than a request has retries.
@@ -399,6 +404,7 @@ class Gate:
 
     def _say_cooling(self, now: int, wait_ns: int, why: str) -> None:
         # Often enough to be understood, seldom enough to be read.
-        if 2 * _S <= wait_ns <= HINT_CAP_S * _S and now >= self._told_at + 10 * _S:
+        if wait_ns >= 2 * _S and now >= self._told_at + 10 * _S:
             self._told_at = now
-            self._tell(f"{why}: nothing new is sent for {wait_ns / _S:.0f} s")
+            where = "there " if len(self.fleet.endpoints) > 1 else ""
+            self._tell(f"{why}: nothing new is sent {where}for {wait_ns / _S:,.0f} s")

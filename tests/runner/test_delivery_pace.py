@@ -173,6 +173,25 @@ async def test_where_all_refuse_retries_end() -> None:
     assert len(record.attempts) <= 2 + 3
 
 
+async def test_after_a_retry_that_counted_each_is_asked_for_nothing_again() -> None:
+    asked = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal asked
+        while True:
+            await peer.request()
+            asked += 1
+            if asked == 3:
+                await until(lambda: all(e.is_well(monotonic_ns()) for e in fleet.endpoints))
+            await peer.send(GOOD if asked == 4 else SOON)
+
+    async with fleet_of(script, script) as fleet:
+        record = await sent(delivery_of(Gate(fleet), retries=1), request())
+    assert record.status == "ok"
+    waits = [attempt.wait_for for attempt in record.attempts]
+    assert waits == ["other_endpoint", "retry-after-ms", "other_endpoint"]
+
+
 async def test_one_row_s_404_is_asked_elsewhere_and_leaves_nobody_out() -> None:
     missing = sized(b'{"error": "no such file"}', "404 Not Found")
     async with fleet_of(*(in_turn(GOOD, GOOD, *[missing] * 6, GOOD) for _ in range(2))) as fleet:
@@ -245,9 +264,45 @@ async def test_what_was_held_back_when_the_run_stops_was_not_sent(monkeypatch: p
         await until(lambda: delivery.streaming == 0)
         delivery.stop()
         record = await task
-    assert (record.status, record.cancelled_by, record.sent_at) == ("cancelled", "abandon", None)
+    assert (record.status, record.cancelled_by, record.sent_at) == ("cancelled", "fail_fast", None)
+    assert gate._requests is not None
+    assert gate._requests.next_at <= monotonic_ns()  # its turn is another's
     assert heads == []
     assert fleet.endpoints[0].in_flight == 0
+
+
+# -- where the load is what is measured, nothing is held back, and nothing shifted
+
+
+async def test_a_bench_s_refusals_are_results() -> None:
+    async with fleet_of(None, answering(FAR), answering(SOON)) as fleet:
+        records = [await sent(delivery_of(Gate(fleet, cools=False)), request()) for _ in range(6)]
+    assert [record.status for record in records] == ["error"] * 6
+    assert [record.attempts for record in records] == [[]] * 6
+
+
+async def test_a_bench_s_retries_end_at_a_hint_that_is_too_long() -> None:
+    async with fleet_of(answering(FAR)) as fleet:
+        record = await sent(delivery_of(Gate(fleet, cools=False), retries=3), request())
+    assert (record.status, record.attempts) == ("error", [])
+
+
+async def test_a_bench_s_requests_are_sent_whatever_befalls_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with connecting(monkeypatch) as (there, go), fleet_of(answering(GOOD), answering(GOOD)) as fleet:
+        delivery = delivery_of(Gate(fleet, cools=False))
+        prepared = delivery.prepare(request())
+        assert await delivery.admit(prepared)
+        task = asyncio.create_task(delivery.send(prepared, monotonic_ns()))
+        await there.wait()
+        assert prepared.endpoint is not None
+        prepared.endpoint.fell_ill(prepared.ask.epoch, monotonic_ns())
+        go.set()
+        record = await task
+    assert record.status == "ok"
+    assert record.connection.base_url == prepared.endpoint.base_url
+    assert record.connection.reused is False
 
 
 # -- whose turn it is

@@ -177,9 +177,10 @@ async def test_heads_of_what_went_before_a_refusal_let_nobody_follow(monkeypatch
     await asyncio.wait(waiting)
 
 
-async def test_retries_go_first() -> None:
+async def test_retries_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
     gate, (only,) = gate_of()
-    gate.busy(Ask(), only, monotonic_ns(), 30 * MS)
+    gate.busy(Ask(), only, clock.now, 30 * MS)
     order: list[str] = []
 
     async def go(name: str, retry: bool) -> None:
@@ -189,6 +190,8 @@ async def test_retries_go_first() -> None:
         over(gate, ask, only)
 
     tasks = [asyncio.create_task(go(name, name[0] == "r")) for name in ("f1", "r1", "f2", "r2")]
+    await turns()
+    clock.now += 30 * MS
     await asyncio.wait(tasks)
     assert order == ["r1", "r2", "f1", "f2"]
 
@@ -246,13 +249,15 @@ async def test_too_long_a_wait_is_told() -> None:
 
 
 async def test_too_long_for_one_of_two_is_none_of_the_run_s_business() -> None:
-    gate, (first, second) = gate_of(2)
+    said: list[str] = []
+    gate, (first, second) = gate_of(2, tell=said.append)
     told: list[float] = []
     gate.on_shut = told.append
     gate.busy(Ask(), first, monotonic_ns(), 3600 * S)
     assert told == []
+    assert said == ["the server refuses: nothing new is sent there for 3,600 s"]
     gate.busy(Ask(), second, monotonic_ns(), 3600 * S)
-    assert len(told) == 1
+    assert len(told) == len(said) == 1
 
 
 async def test_stop_lets_nobody_through() -> None:
@@ -563,9 +568,10 @@ async def test_failures_of_one_endpoint_are_the_fleet_s_business() -> None:
     assert not gate.failed(Ask(), second, Error(ErrorKind.RATE_LIMIT, "later"))
 
 
-async def test_after_a_refusal_it_is_another_one_s_turn_to_find_out() -> None:
+async def test_after_a_refusal_it_is_another_one_s_turn_to_find_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
     gate, (only,) = gate_of()
-    gate.busy(Ask(), only, monotonic_ns(), 10 * MS)
+    gate.busy(Ask(), only, clock.now, 10 * MS)
     order: list[int] = []
 
     async def go(made: int) -> None:
@@ -575,5 +581,7 @@ async def test_after_a_refusal_it_is_another_one_s_turn_to_find_out() -> None:
         over(gate, ask, only)
 
     tasks = [asyncio.create_task(go(made)) for made in (3, 1, 2)]
+    await turns()
+    clock.now += 10 * MS
     await asyncio.wait(tasks)
     assert order == [1, 2, 3]

@@ -451,7 +451,7 @@ def test_one_of_two_is_dead(cli: Cli, mock: Start, dead: str, first: bool) -> No
     server = mock()
     urls = [dead, server.base_url] if first else [server.base_url, dead]
     options = [part for url in urls for part in ("--base-url", url)]
-    assert cli("run", prompts(20), *options, "--model", "m").exit_code == 0
+    assert cli("run", prompts(20), *options, "--model", "m", "--retries", 0).exit_code == 0
     assert {record["connection"]["base_url"] for record in journal()} == {server.base_url}
     tried = [attempt for record in journal() for attempt in record["attempts"]]
     assert {attempt["base_url"] for attempt in tried} <= {dead}
