@@ -7,8 +7,8 @@ p-quantile as a binomial B(n, p) says, so
     P(x[l] <= quantile <= x[u]) >= P(l <= B <= u - 1)
 
 with l the largest rank and u the smallest one whose tail is at most half of what is left of the confidence.
-The interval of a share is Clopper and Pearson's (Biometrika 26, 1934), of a mean Student's t. All of them take
-the requests of a run for independent: they speak of this run, and not of the next one.
+The interval of a share is Clopper and Pearson's (Biometrika 26, 1934), of a mean Student's t. All of them
+take the requests of a run for independent: they speak of this run, and not of the next one.
 """
 
 from __future__ import annotations

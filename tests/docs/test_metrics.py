@@ -8,8 +8,8 @@ import msgspec
 
 from reports.distribution import EXACT_UP_TO, NEEDS, PERCENTILES, RELIABLE, RESOLUTION
 from reports.frame import frame
-from reports.metrics import COALESCED_LIMIT
 from reports.summary import RATES, TIMES, WITH_FAILURES, Summary
+from reports.validity import COALESCED_LIMIT
 from tests.docs.pages import DOCS, code, part, read, table
 
 PAGE = DOCS / "metrics.md"
