@@ -18,8 +18,8 @@ from reports.bench import Outcome, Validity, Verdict
 from reports.cells import amount, number, share
 from reports.distribution import Distribution, WithFailures, name_of
 from reports.intervals import CONFIDENCE, mean_interval, needs, reliable, share_interval
-from reports.summary import Summary
-from scenarios.thresholds import DEFAULTS, Threshold
+from reports.summary import POOLED, Summary
+from scenarios.thresholds import DEFAULTS, METRICS, Threshold
 
 _HOLDS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -48,7 +48,10 @@ def _cell(metric: str, agg: str, value: float) -> str:
         return f"{value:,.0f}"
     if metric in {"errors", "goodput", "expect"}:
         return share(value)
-    return amount(value) if metric == "cost" else number(value)
+    if metric == "cost":
+        return amount(value)
+    unit = METRICS[metric].unit
+    return f"{number(value)}{'/s' if unit == '1/s' else f' {unit}'}"
 
 
 def judge(summary: Summary, thresholds: Sequence[Threshold]) -> list[Verdict]:
@@ -63,7 +66,7 @@ def _judge(summary: Summary, threshold: Threshold) -> Verdict:
         outcome, words = found.outcome, found.why
     else:
         outcome = "PASS" if holds(found.value, threshold.limit) else "FAIL"
-        words = f"{_cell(threshold.metric, threshold.agg, found.value)}"
+        words = _cell(threshold.metric, threshold.agg, found.value)
     warnings = list(found.warnings)
     if outcome == "PASS":
         warnings += _second_reading(summary, threshold)
@@ -113,6 +116,8 @@ def _of(d: Distribution, threshold: Threshold) -> _Found:
         return _Found(float(d.n))
     if not d.n:
         return _Found(why=f"no data: no request has a {threshold.metric}")
+    if threshold.bound is not None and threshold.metric in POOLED:
+        return _Found(outcome="INCONCLUSIVE", why="gaps of one stream are alike: their pool has no interval")
     if agg in {"p", "med"}:
         return _percentile(d, threshold, 50.0 if threshold.p is None else threshold.p)
     if agg != "avg":

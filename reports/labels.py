@@ -2,13 +2,13 @@
 
 UNSTABLE: of an open loop at one rate, the mean number of requests that had come and not ended, in 20 equal
 parts of the steady window. The parts in which the first requests had not ended yet are left out: there the
-number grows in every run. A straight line is fitted to the rest (batch means, so that single requests do not
-count as evidence), and the interval of its slope is Student's t at 99 %. Neighbouring batches are alike: with
-r the correlation of neighbouring residuals (corrected for its bias in short series), the standard error grows
-by sqrt((1 + r) / (1 - r)), and the degrees of freedom are those of b (1 - r) / (1 + r) batches (F. W. Zwiers,
-H. von Storch, Journal of Climate 8, 1995, on the equivalent sample size). UNSTABLE is a slope whose interval
-lies above 0 and which adds at least a request and a tenth of the mean; also more than 1 % of the arrivals
-never sent, where places were waited for to the end.
+number grows in every run. The slope is the mean step from one part to the next. Queues are alike from one
+moment to the next, so a straight line through them finds growth where there is none; the steps are judged
+instead, as those of a random walk, the most a queue can wander without growing. Their interval is Student's t
+at 99 %, with the standard error times sqrt(3/2), for steps between averages of a walk vary by two thirds of
+what the walk itself does (H. Working, Econometrica 28, 1960). UNSTABLE is a slope whose interval lies above 0
+and which adds at least a request and a tenth of the mean; also more than 1 % of the arrivals, and 5 of them,
+never sent where places were waited for to the end.
 
 DRIFT: the median of `ttft` in 10 equal parts of the steady window; the mean of their logarithms in the second
 half less that in the first, with Welch's t interval at 99 %. DRIFT where it lies beyond 5 % up or down.
@@ -23,6 +23,7 @@ import numpy as np
 from msgspec import Struct
 
 from reports.bench import Asked, Label
+from reports.cells import several
 from reports.frame import Floats
 from reports.intervals import CONFIDENCE
 from reports.summary import Summary
@@ -32,6 +33,7 @@ DRIFT = 0.05
 SHORT = 0.98
 CACHED = 0.01
 UNSENT = 0.01
+LEAST_UNSENT = 5
 GROWTH = 0.10
 LEAST_SPANS = 10
 LEAST_IN_BATCH = 5
@@ -46,22 +48,13 @@ class Estimate(Struct):
 
 
 def slope(means: Floats) -> Estimate:
-    """Of a line through batch means, a batch; at least 4 of them."""
+    """The mean step of a series of averages, with its interval; of at least 3."""
     from scipy.stats import t
 
-    b = len(means)
-    x = np.arange(b) - (b - 1) / 2
-    spread = float((x**2).sum())
-    value = float((x * means).sum()) / spread
-    rest = means - means.mean() - value * x
-    squares = float((rest**2).sum())
-    if squares <= 1e-12 * max(1.0, float((means**2).sum())):
-        return Estimate(value, value, value)
-    alike = float((rest[1:] * rest[:-1]).sum()) / squares
-    alike = min(max(alike + (1 + 4 * max(alike, 0.0)) / b, 0.0), 0.9)
-    error = math.sqrt(squares / (b - 2) / spread * (1 + alike) / (1 - alike))
-    freedom = max(b * (1 - alike) / (1 + alike) - 2, 1.0)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    steps = np.diff(means)
+    value, n = float(steps.mean()), len(steps)
+    error = math.sqrt(1.5) * float(steps.std(ddof=1)) / math.sqrt(n)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
     return Estimate(value, value - half, value + half)
 
 
@@ -84,8 +77,8 @@ def _unstable(tally: BenchTally, missed: int) -> Label | str | None:
     if not load.is_open:
         return None
     capped = tally.held > 0 or bool(load.held)
-    if capped and load.scheduled and missed / load.scheduled > UNSENT:
-        share = missed / load.scheduled
+    share = missed / load.scheduled if load.scheduled else 0.0
+    if capped and missed >= LEAST_UNSENT and share > UNSENT:
         return Label(
             name="UNSTABLE",
             value=None,
@@ -128,8 +121,8 @@ def _held(tally: BenchTally) -> Label | None:
     return Label(
         name="HELD",
         value=held / of if of else None,
-        words=f"{held:,} arrivals{part} waited because max_in_flight was reached{longest}: the wait is in "
-        "ttft_sched and e2e_sched, not in ttft.",
+        words=f"{several(held, 'arrival')}{part} waited because max_in_flight was reached{longest}: the wait "
+        "is in ttft_sched and e2e_sched, not in ttft.",
     )
 
 

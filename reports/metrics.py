@@ -22,6 +22,7 @@ from reports.paid import STALE, Paid, count_accepted, count_lost
 from reports.rows import STOP_RULE, Row, decoded, decoded_superseded, open_index
 from reports.sessions import SessionCount, count_sessions, session_totals
 from reports.summary import (
+    POOLED,
     RATES,
     TIMES,
     WITH_FAILURES,
@@ -164,7 +165,7 @@ def _distributions(tally: _Tally) -> dict[str, Distribution]:
             withheld=why if name == "itl" else None,
             failures=failures if name in WITH_FAILURES else None,
             more=bench.percentiles(name) if bench else (),
-            intervals=bench is not None,
+            intervals=bench is not None and name not in POOLED,
         )
         for name, values in tally.values.items()
     }

@@ -36,6 +36,8 @@ TIMES = (
     "stall",
 )
 RATES = ("output_rate",)
+# Many values a request: they are no independent samples, so no interval is given.
+POOLED = ("itl",)
 # One per request and the longer the worse: a failure counts there as +infinity in the second reading.
 WITH_FAILURES = ("ttft", "ttft_sched", "ttfc", "ttfb", "tpot", "e2e", "e2e_sched", "stall")
 
