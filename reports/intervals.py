@@ -55,27 +55,39 @@ def _at_most_one(n: int, share: float) -> float:
 
 def percentile_ranks(n: int, p: float) -> tuple[int | None, int | None]:
     """Ranks (from 1) of the sorted values between which the percentile lies; `None`: no such value."""
-    from scipy.stats import binom
-
+    if p >= 100:
+        return n, None
     tail = (1 - CONFIDENCE) / 2
-    low = int(binom.ppf(tail, n, p / 100))
-    high = int(binom.ppf(1 - tail, n, p / 100)) + 1
+    low, high = _quantile(tail, n, p / 100), _quantile(1 - tail, n, p / 100) + 1
     return (low if low >= 1 else None, high if high <= n else None)
+
+
+def _quantile(q: float, n: int, p: float) -> int:
+    """The least k with P(B <= k) >= q."""
+    from scipy.special import bdtr, bdtrik
+
+    k = max(0, math.ceil(float(bdtrik(q, n, p))))
+    return k - 1 if k > 0 and float(bdtr(k - 1, n, p)) >= q else k
 
 
 def share_interval(hits: int, n: int) -> tuple[float, float]:
     """Of a share: hits of n."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     tail = (1 - CONFIDENCE) / 2
-    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, n - hits + 1))
-    high = 1.0 if hits == n else float(beta.ppf(1 - tail, hits + 1, n - hits))
+    low = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, tail))
+    high = 1.0 if hits == n else float(betaincinv(hits + 1, n - hits, 1 - tail))
     return low, high
 
 
 def mean_interval(mean: float, stdev: float, n: int) -> tuple[float, float]:
     """Of a mean; n is at least 2."""
-    from scipy.stats import t
-
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * stdev / math.sqrt(n)
+    half = student(n - 1) * stdev / math.sqrt(n)
     return mean - half, mean + half
+
+
+def student(freedom: float) -> float:
+    """How many standard errors a t interval reaches to each side."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))

@@ -25,7 +25,7 @@ from msgspec import Struct
 from reports.bench import Asked, Label
 from reports.cells import several
 from reports.frame import Floats
-from reports.intervals import CONFIDENCE
+from reports.intervals import student
 from reports.summary import Summary
 from reports.windows import BATCHES, SPANS, BenchTally
 
@@ -49,26 +49,22 @@ class Estimate(Struct):
 
 def slope(means: Floats) -> Estimate:
     """The mean step of a series of averages, with its interval; of at least 3."""
-    from scipy.stats import t
-
     steps = np.diff(means)
     value, n = float(steps.mean()), len(steps)
     error = math.sqrt(1.5) * float(steps.std(ddof=1)) / math.sqrt(n)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    half = student(n - 1) * error
     return Estimate(value, value - half, value + half)
 
 
 def log_ratio(first: Floats, second: Floats) -> Estimate:
     """The mean logarithm of the second values less that of the first, with Welch's interval."""
-    from scipy.stats import t
-
     one, two = np.log(first), np.log(second)
     value = float(two.mean() - one.mean())
     v1, v2 = float(one.var(ddof=1)) / len(one), float(two.var(ddof=1)) / len(two)
     if v1 + v2 <= 1e-18:
         return Estimate(value, value, value)
     freedom = (v1 + v2) ** 2 / (v1**2 / (len(one) - 1) + v2**2 / (len(two) - 1))
-    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(v1 + v2)
+    half = student(freedom) * math.sqrt(v1 + v2)
     return Estimate(value, value - half, value + half)
 
 
