@@ -29,7 +29,7 @@ _HOLDS: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
-_OPEN_TTFT = "arrivals of an open loop wait before they are sent, and ttft does not show it: ttft_sched does."
+_SCHED = {"ttft": "ttft_sched", "e2e": "e2e_sched"}  # from when the load said it should go
 
 OnInconclusive = Literal["pass", "fail"]
 
@@ -70,8 +70,11 @@ def _judge(summary: Summary, threshold: Threshold) -> Verdict:
     warnings = list(found.warnings)
     if outcome == "PASS":
         warnings += _second_reading(summary, threshold)
-    if threshold.metric == "ttft" and summary.bench is not None and summary.bench.load.is_open:
-        warnings.append(_OPEN_TTFT)
+    if threshold.metric in _SCHED and summary.bench is not None and summary.bench.load.is_open:
+        warnings.append(
+            f"arrivals of an open loop may wait before they are sent, and {threshold.metric} does not show "
+            f"it: {_SCHED[threshold.metric]} does."
+        )
     return Verdict(
         threshold=str(threshold),
         metric=threshold.name,

@@ -211,12 +211,13 @@ def _finish_requests(tally: _Tally, run: Path, manifest: Manifest, index: Index)
         requests.unsent = max(0, manifest.prompts.requests - len(state))
 
 
-def summarize(run: Path) -> Summary:
+def summarize(run: str | Path) -> Summary:
     """Every number of a run directory; works while it is still written to.
 
     Raises:
         StoreError: it is no run directory, or cannot be read.
     """
+    run = Path(run)
     manifest = load_manifest(run)
     stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
     index = open_index(run, stopped_on)
