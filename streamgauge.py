@@ -1,4 +1,7 @@
-"""Streamgauge from Python: `import streamgauge as sg; sg.load("runs/prompts")`."""
+"""Streamgauge from Python: `import streamgauge as sg; sg.load("runs/prompts")`.
+
+`sg.summarize("runs/chat")` gives every number of a report; of a bench with its `bench.validity` and verdicts.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from runner.record import Attempt, Connection, Error, ErrorKind, Record
 
 if TYPE_CHECKING:
     from reports.frame import load
+    from reports.metrics import summarize
 
-__all__ = ["Attempt", "Connection", "Error", "ErrorKind", "Record", "load"]
+__all__ = ["Attempt", "Connection", "Error", "ErrorKind", "Record", "load", "summarize"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +22,8 @@ def __getattr__(name: str) -> Any:
         from reports.frame import load
 
         return load
+    if name == "summarize":
+        from reports.metrics import summarize
+
+        return summarize
     raise AttributeError(f"module 'streamgauge' has no attribute {name!r}")

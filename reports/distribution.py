@@ -8,15 +8,18 @@ bucket, at most 0.025 % off. Count, minimum, maximum, mean and standard deviatio
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from reports.intervals import needs, percentile_ranks, reliable
+
 PERCENTILES = (50, 90, 95, 99)
 # METRICS, from order statistics at 99 %: below the first a percentile is withheld, below the second flagged.
-NEEDS = {50: 1, 90: 10, 95: 20, 99: 100}
-RELIABLE = {50: 1, 90: 64, 95: 130, 99: 662}
+NEEDS = {p: needs(p) for p in PERCENTILES}
+RELIABLE = {p: reliable(p) for p in PERCENTILES}
 
 EXACT_UP_TO = 50_000
 RESOLUTION = 0.0005
@@ -52,6 +55,14 @@ class Distribution(Struct, kw_only=True):
     percentiles: dict[str, float | None]
     withheld: str | None = None  # why percentiles are missing, where it is not the number of samples
     with_failures: WithFailures | None = None
+    # Of a bench, by percentile: [low, high] at 99 % (`reports/intervals.py`); `None` for an end that would
+    # take more samples.
+    ci: dict[str, tuple[float | None, float | None]] = {}
+
+
+def name_of(p: float) -> str:
+    """`p95`, `p99.9`: the name of a percentile."""
+    return f"p{p:g}"
 
 
 class Values:
@@ -119,15 +130,32 @@ class Values:
             out.append(min(max(middle, self._min), self._max))
         return out
 
-    def _percentile(self, values: Floats | None, p: int) -> float:
+    def _percentile(self, values: Floats | None, p: float) -> float:
         if values is not None:
             return float(np.percentile(values, p))
         place = (self.n - 1) * p / 100
         low, high = self._ranks([math.floor(place) + 1, math.ceil(place) + 1])
         return low + (high - low) * (place - math.floor(place))
 
+    def percentile(self, p: float) -> float | None:
+        """One percentile, however few the values; `None` without any."""
+        if not self.n:
+            return None
+        return self._percentile(self._sorted() if self._buckets is None else None, p)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of what was added so far."""
+        return self._mean if self.n else None
+
     def distribution(
-        self, unit: str, *, withheld: str | None = None, failures: int | None = None
+        self,
+        unit: str,
+        *,
+        withheld: str | None = None,
+        failures: int | None = None,
+        more: Iterable[float] = (),
+        intervals: bool = False,
     ) -> Distribution:
         """What was added so far.
 
@@ -135,10 +163,14 @@ class Values:
             unit: as METRICS says.
             withheld: a reason not to give percentiles at all.
             failures: requests to count as +infinity in a second reading; `None` for no such reading.
+            more: percentiles wanted beside `PERCENTILES`.
+            intervals: give the interval of each percentile as well.
         """
         exact = self._buckets is None
         values = self._sorted() if exact else None
         have = self.n > 0
+        wanted = (*PERCENTILES, *sorted({p for p in more if p not in PERCENTILES}))
+        given = [p for p in wanted if self.n >= needs(p) and not withheld]
         return Distribution(
             unit=unit,
             n=self.n,
@@ -148,25 +180,28 @@ class Values:
             stdev=math.sqrt(self._m2 / (self.n - 1)) if self.n > 1 else None,
             min=self._min if have else None,
             max=self._max if have else None,
-            percentiles={
-                f"p{p}": self._percentile(values, p) if self.n >= NEEDS[p] and not withheld else None
-                for p in PERCENTILES
-            },
+            percentiles={name_of(p): self._percentile(values, p) if p in given else None for p in wanted},
             withheld=withheld,
-            with_failures=None if failures is None else self._with_failures(values, failures),
+            with_failures=None if failures is None else self._with_failures(values, failures, wanted),
+            ci={name_of(p): self._interval(values, p) for p in given} if intervals else {},
         )
 
-    def _with_failures(self, values: Floats | None, failures: int) -> WithFailures:
+    def _interval(self, values: Floats | None, p: float) -> tuple[float | None, float | None]:
+        low, high = (None if rank is None else self._at(values, rank) for rank in percentile_ranks(self.n, p))
+        return low, high
+
+    def _at(self, values: Floats | None, rank: int) -> float:
+        return self._ranks([rank])[0] if values is None else float(values[rank - 1])
+
+    def _with_failures(self, values: Floats | None, failures: int, wanted: Iterable[float]) -> WithFailures:
         n = self.n + failures
         percentiles: dict[str, float | str | None] = {}
-        for p in PERCENTILES:
-            rank = -(-p * n // 100)  # nearest rank: ceil(p/100 * n), in whole numbers
-            if n < NEEDS[p]:
-                percentiles[f"p{p}"] = None
+        for p in wanted:
+            rank = max(1, math.ceil(round(p * n / 100, 6)))  # nearest rank
+            if n < needs(p):
+                percentiles[name_of(p)] = None
             elif rank > self.n:
-                percentiles[f"p{p}"] = "inf"
-            elif values is not None:
-                percentiles[f"p{p}"] = float(values[rank - 1])
+                percentiles[name_of(p)] = "inf"
             else:
-                percentiles[f"p{p}"] = self._ranks([rank])[0]
+                percentiles[name_of(p)] = self._at(values, rank)
         return WithFailures(n=n, failures=failures, percentiles=percentiles)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from reports import markdown, text
+from reports.bench_tables import per_thousand
 from reports.distribution import PERCENTILES, Distribution
 from reports.notes import wall_s
 from reports.summary import Summary
@@ -34,6 +35,7 @@ COLUMNS = (
     *_SECOND,
     "exact",
     "resolution",
+    *(f"{p}_{end}" for p in _PS for end in ("low", "high")),
 )
 
 
@@ -56,11 +58,47 @@ def _single(summary: Summary) -> Iterator[dict[str, Any]]:
         ("lost_completion_tokens", "1", tokens.lost_with_usage, tokens.lost_completion),
         ("cost", "currency", cost.answers_known, cost.accepted),
         ("lost_cost", "currency", cost.lost_known, cost.lost),
+        ("cost_per_1000_answers", "currency", cost.answers_known, per_thousand(summary)),
         ("total_cost", "currency", cost.answers_known + cost.lost_known, cost.total),
         ("total_cost_at_most", "currency", cost.answers + cost.lost_attempts, cost.at_most),
     ]
     for name, unit, n, value in values:
         yield {"metric": name, "unit": unit, "n": n, "value": value}
+
+
+def _bench(summary: Summary) -> Iterator[dict[str, Any]]:
+    """The fitness of the client comes first: whoever reads the numbers below has read it."""
+    bench = summary.bench
+    if bench is not None:
+        yield {"metric": "validity", "unit": "level", "value": bench.validity.level}
+        for reason in bench.validity.reasons:
+            yield {"metric": f"validity.{reason.check}", "unit": reason.level, "value": reason.measured}
+    for key, value in sorted(summary.tags.items()):
+        yield {"metric": f"tag.{key}", "unit": "text", "value": value}
+    if bench is None:
+        return
+    for verdict in bench.verdicts:
+        yield {"metric": f"threshold.{verdict.threshold}", "unit": verdict.verdict, "value": verdict.value}
+    for label in bench.labels:
+        yield {"metric": f"label.{label.name}", "unit": "label", "value": label.value}
+    for span, window in (("steady", bench.steady), ("whole", bench.whole)):
+        yield {"metric": f"{span}.seconds", "unit": "s", "n": window.answers, "value": window.seconds}
+        for rate in ("request_throughput", "output_throughput", "input_throughput"):
+            yield {
+                "metric": f"{span}.{rate}",
+                "unit": "1/s",
+                "n": window.answers,
+                "value": getattr(window, rate),
+            }
+    good = bench.goodput
+    yield {"metric": "goodput", "unit": "share", "n": good.of, "value": good.share}
+    for which, asked in (("input", bench.input_tokens), ("output", bench.output_tokens)):
+        yield {"metric": f"{which}_tokens_reached", "unit": "share", "n": asked.n, "value": asked.share}
+    yield {"metric": "held", "unit": "1", "n": bench.load.scheduled, "value": bench.held}
+    lag = bench.client.lag
+    yield {"metric": "loop_lag_p99", "unit": "ms", "n": lag and lag.n, "value": lag and lag.p99_ms}
+    for what, found in (bench.server.values if bench.server else {}).items():
+        yield {"metric": f"server.{what}", "unit": "1", "n": found.n, "mean": found.mean, "max": found.max}
 
 
 def _distribution(name: str, d: Distribution) -> dict[str, Any]:
@@ -69,6 +107,8 @@ def _distribution(name: str, d: Distribution) -> dict[str, Any]:
         second = d.with_failures
         row["n_with_failures"] = second.n
         row |= {f"{p}_with_failures": value for p, value in second.percentiles.items()}
+    for p, ends in d.ci.items():
+        row |= {f"{p}_{end}": value for end, value in zip(("low", "high"), ends, strict=True)}
     return row
 
 
@@ -78,7 +118,11 @@ def to_csv(summaries: list[Summary]) -> str:
     writer = csv.DictWriter(out, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for summary in summaries:
-        rows = [*_single(summary), *(_distribution(name, d) for name, d in summary.metrics.items())]
+        rows = [
+            *_bench(summary),
+            *_single(summary),
+            *(_distribution(name, d) for name, d in summary.metrics.items()),
+        ]
         for row in rows:
             writer.writerow({"run": summary.path, **row})
     return out.getvalue()

@@ -21,6 +21,7 @@ from runner.record import Tokens, tokens
 from runner.store import StoreError
 
 Floats = npt.NDArray[np.float64]
+_OPTIONAL = ("conversation", "turn", "asked_input_tokens", "asked_output_tokens")
 
 
 def _column(rows: Sequence[Row], name: str) -> list[Any]:
@@ -42,6 +43,11 @@ class _Integers(Struct):
     def ms_since(self, earlier: _Integers) -> Floats:
         gap = (self.values - earlier.values) / 1e6
         return np.where(self.missing | earlier.missing, np.nan, gap)
+
+
+def _kept(values: list[Any]) -> pd.arrays.IntegerArray:
+    """A column of numbers that a record may leave out."""
+    return _integers([None if isinstance(value, UnsetType) else value for value in values]).array()
 
 
 def _integers(values: list[Any]) -> _Integers:
@@ -127,6 +133,12 @@ def _durations(rows: Sequence[Row], counts: list[Tokens]) -> dict[str, Any]:
         "connect_ms": connect.ms(),
         "stall_ms": _stall_ms(rows, lengths),
         "output_rate_tokens_per_s": rate,
+        # Absent means that it did not wait for a place: 0 is known.
+        "held_ms": np.array(
+            [0.0 if isinstance(row.held_ns, UnsetType) else row.held_ns / 1e6 for row in rows],
+            dtype=np.float64,
+        ),
+        "streamed_tokens": _integers([None if np.isnan(n) else int(n) for n in shown]).array(),
         "chunks": pd.arrays.IntegerArray(np.maximum(lengths, 0), lengths < 0),
         **{f"{name}_at_ns": values.array() for name, values in at.items()},
     }
@@ -168,6 +180,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
             "cost": np.array(_column(rows, "cost"), dtype=np.float64),  # `None` becomes NaN
             "cost_source": _texts(_column(rows, "cost_source")),
             "base_url": _texts([row.connection.base_url for row in rows]),
+            **{name: _kept(_column(rows, name)) for name in _OPTIONAL},
             **_durations(rows, counts),
         }
     )

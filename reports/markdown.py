@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from reports.bench_tables import Section, above, below, compared, headline, intervals
+from reports.layout import Fact, Table
 from reports.notes import next_steps, notes, verdict
 from reports.summary import Summary
 from reports.tables import (
-    Fact,
-    Table,
     absent,
     endpoints,
     origin,
@@ -41,27 +41,64 @@ def _bullets(title: str, sentences: list[str]) -> list[str]:
     return [f"### {title}", "", *(f"- {_escape(s)}" for s in sentences), ""] if sentences else []
 
 
+def section_lines(sections: list[Section]) -> list[str]:
+    """Titled parts, one after the other."""
+    out = []
+    for section in sections:
+        out += [f"### {section.title}", ""]
+        if section.facts:
+            out += _facts(section.facts)
+        for table, text_columns in section.tables:
+            out += _grid(table, text_columns=text_columns)
+        if section.bullets:
+            out += [*(f"- {_escape(sentence)}" for sentence in section.bullets), ""]
+    return out
+
+
+def _headline(summary: Summary) -> list[str]:
+    line, reasons = headline(summary)
+    return [
+        f"**{_escape(line)}**",
+        "",
+        *(f"- {_escape(reason)}" for reason in reasons),
+        *([""] if reasons else []),
+    ]
+
+
 def _one(summary: Summary) -> list[str]:
-    out = [f"## {_escape(summary.path)}", "", f"**{verdict(summary)}**", "", *_facts(origin(summary))]
+    out = [f"## {_escape(summary.path)}", "", *([] if summary.bench is None else _headline(summary))]
+    out += [f"**{verdict(summary)}**", "", *_facts(origin(summary)), *section_lines(above(summary))]
     if summary.journal.ids:
         out += ["### Requests", "", *_facts(outcome(summary))]
         measured = [t for t in (times(summary), rates(summary), with_failures(summary)) if t.rows]
+        measured += [t for t in (intervals(summary),) if t.rows]
         if measured:
             out += ["### Times of answered, streamed requests", ""]
             for table in measured:
                 out += _grid(table)
             if missing := absent(summary):
                 out += [f"No values: {', '.join(missing)}.", ""]
+        out += section_lines(below(summary))
         if (by_endpoint := endpoints(summary)).rows:
             out += ["### Endpoints", "", *_grid(by_endpoint)]
-        if summary.sessions:
+        if summary.sessions and (summary.bench is None or len(summary.sessions) > 1):
             out += ["### Sessions", "", *_grid(sessions(summary), text_columns=2)]
     return [*out, *_bullets("Notes", notes(summary)), *_bullets("Next", next_steps(summary))]
 
 
+def _fit(summary: Summary) -> str:
+    level = summary.bench.validity.level if summary.bench else "OK"
+    return "" if level == "OK" else f"{level} · "
+
+
 def _several(summaries: list[Summary]) -> list[str]:
     out = ["## Runs", ""]
-    out += [*(f"- {_escape(summary.path)}: **{verdict(summary)}**" for summary in summaries), ""]
+    out += [
+        *(f"- {_escape(summary.path)}: **{_fit(summary)}{verdict(summary)}**" for summary in summaries),
+        "",
+    ]
+    if (table := compared(summaries)).rows:
+        out += _grid(table)
     out += _grid(side_by_side(summaries))
     for summary in summaries:
         out += _bullets(f"Notes on {_escape(summary.path)}", notes(summary))

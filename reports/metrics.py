@@ -15,12 +15,14 @@ import numpy.typing as npt
 import pandas as pd
 from msgspec import Struct, UnsetType, field
 
+from reports.bench_part import Plan, finish, plan
 from reports.distribution import Distribution, Values
 from reports.frame import frame, gaps_us
 from reports.paid import STALE, Paid, count_accepted, count_lost
 from reports.rows import STOP_RULE, Row, decoded, decoded_superseded, open_index
 from reports.sessions import SessionCount, count_sessions, session_totals
 from reports.summary import (
+    POOLED,
     RATES,
     TIMES,
     WITH_FAILURES,
@@ -32,9 +34,9 @@ from reports.summary import (
     Requests,
     Summary,
 )
+from reports.validity import COALESCED_LIMIT
 from runner.store import AGAIN, FAILED, OK, Index, Manifest, current_ids, inside, load_manifest
 
-COALESCED_LIMIT = 0.30
 _COLUMNS = {
     **{name: f"{name}_ms" for name in TIMES if name != "itl"},
     "output_rate": "output_rate_tokens_per_s",
@@ -54,6 +56,7 @@ class _Tally(Struct):
     endpoint_ttft: dict[str, Values] = field(default_factory=dict)
     values: dict[str, Values] = field(default_factory=lambda: {name: Values() for name in (*TIMES, *RATES)})
     failures: int = 0
+    bench: Plan | None = None
 
 
 def _bump(counts: dict[str, int], keys: Iterable[str]) -> None:
@@ -142,10 +145,15 @@ def _add(tally: _Tally, rows: Sequence[Row]) -> None:
         tally.values[name].add(block[column].to_numpy(dtype=np.float64)[timed])
     _count_endpoints(tally, block, timed)
     _count_chunks(tally, [row for row in measured if row.status == "ok" and row.streamed])
+    if tally.bench is not None:
+        warm = [row for row in rows if row.phase != "measure"]
+        tally.bench.tally.add_warmup(warm, frame(warm))
+        tally.bench.add(measured, block)
 
 
 def _distributions(tally: _Tally) -> dict[str, Distribution]:
-    chunks, why = tally.chunks, None
+    chunks, why, bench = tally.chunks, None, tally.bench
+    failures = tally.failures + (bench.missed() if bench else 0)
     if chunks.gaps and chunks.coalesced / chunks.gaps > COALESCED_LIMIT:
         share = chunks.coalesced / chunks.gaps
         why = (
@@ -155,7 +163,9 @@ def _distributions(tally: _Tally) -> dict[str, Distribution]:
         name: values.distribution(
             "tokens/s" if name in RATES else "ms",
             withheld=why if name == "itl" else None,
-            failures=tally.failures if name in WITH_FAILURES else None,
+            failures=failures if name in WITH_FAILURES else None,
+            more=bench.percentiles(name) if bench else (),
+            intervals=bench is not None and name not in POOLED,
         )
         for name, values in tally.values.items()
     }
@@ -192,21 +202,26 @@ def _finish_requests(tally: _Tally, run: Path, manifest: Manifest, index: Index)
     requests.answered = int((state == OK).sum())
     requests.again = int((state == AGAIN).sum())
     requests.failed_for_good = int((state == FAILED).sum())
-    if manifest.prompts is not None:
+    if tally.bench is not None:
+        # A bench sends its rows again and again: what it owes is its schedule, and warm-up is none of it.
+        requests.answered = requests.ok + requests.cut
+        requests.expected, requests.unsent = tally.bench.load.scheduled, tally.bench.load.unsent
+    elif manifest.prompts is not None:
         requests.expected = manifest.prompts.requests
         requests.unsent = max(0, manifest.prompts.requests - len(state))
 
 
-def summarize(run: Path) -> Summary:
+def summarize(run: str | Path) -> Summary:
     """Every number of a run directory; works while it is still written to.
 
     Raises:
         StoreError: it is no run directory, or cannot be read.
     """
+    run = Path(run)
     manifest = load_manifest(run)
     stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
     index = open_index(run, stopped_on)
-    tally, damaged = _Tally(), list[str]()
+    tally, damaged = _Tally(bench=plan(manifest)), list[str]()
     for rows in decoded(index, Row, bad=damaged):
         _add(tally, rows)
     for rows in decoded_superseded(index, Row, bad=damaged):
@@ -216,7 +231,7 @@ def summarize(run: Path) -> Summary:
     tally.paid.cost.priced = any(s.options.get("prices") for s in manifest.sessions)
     known = {session.number: session for session in manifest.sessions}
     prompts = manifest.prompts
-    return Summary(
+    summary = Summary(
         path=str(run),
         kind=manifest.kind,
         created=manifest.created,
@@ -245,4 +260,8 @@ def summarize(run: Path) -> Summary:
             damaged_ids=damaged[:100],
         ),
         metrics=_distributions(tally),
+        tags=manifest.tags,
     )
+    if tally.bench is not None:
+        finish(summary, tally.bench, run)
+    return summary

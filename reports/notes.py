@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reports.bench import Bench
 from reports.cells import count, duration, number, several
 from reports.distribution import PERCENTILES, RELIABLE
 from reports.summary import Summary
@@ -28,6 +29,18 @@ def wall_s(summary: Summary) -> float | None:
     return sum(walls) if walls else None
 
 
+def _pace(bench: Bench) -> list[str]:
+    steady = bench.steady if bench.steady.seconds else bench.whole
+    if not steady.seconds:
+        return []
+    out = [f"{duration(steady.seconds)} {'steady' if steady is bench.steady else 'in all'}"]
+    if steady.request_throughput is not None:
+        out.append(f"{number(steady.request_throughput)} requests/s")
+    if steady.output_throughput is not None:
+        out.append(f"{number(steady.output_throughput)} tokens/s")
+    return out
+
+
 def verdict(summary: Summary) -> str:
     """One line: how far, how many failed, how long, how fast."""
     requests = summary.requests
@@ -42,6 +55,8 @@ def verdict(summary: Summary) -> str:
         parts.append(f"{count(requests.cancelled - requests.cut)} cancelled")
     if requests.unsent:
         parts.append(f"{count(requests.unsent)} not sent")
+    if summary.bench is not None:
+        return " · ".join(parts + _pace(summary.bench))
     wall = wall_s(summary)
     if wall is not None:
         sessions = len(summary.sessions)

@@ -83,6 +83,11 @@ class Row(Struct):
     cost_bound: float | UnsetType = UNSET
     attempts: list[RowAttempt] = []
     connection: RowConnection = RowConnection()
+    held_ns: int | UnsetType = UNSET
+    conversation: int | UnsetType = UNSET
+    turn: int | UnsetType = UNSET
+    asked_input_tokens: int | UnsetType = UNSET
+    asked_output_tokens: int | UnsetType = UNSET
     chunk_us: list[int] | UnsetType = UNSET
     chunk_tokens: list[int] | UnsetType = UNSET
 

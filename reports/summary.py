@@ -10,13 +10,16 @@ from typing import Any
 
 from msgspec import Struct
 
+from reports.bench import Bench
 from reports.distribution import Distribution
 
 # History:
 #   1  first version
 #   2  cost, endpoints, proxies; requests.cut; sessions[].cut and pacing. Token sums take in answers cut on
 #      purpose; tokens.lost_* the results that a later one of the same request took the place of
-SUMMARY_VERSION = 2
+#   3  tags, bench; `ci` of distributions. Of a bench, requests.expected, answered and unsent are of its
+#      schedule
+SUMMARY_VERSION = 3
 
 # In the order of METRICS. These are durations of answered, streamed requests of the phase `measure`.
 TIMES = (
@@ -33,6 +36,8 @@ TIMES = (
     "stall",
 )
 RATES = ("output_rate",)
+# Many values a request: they are no independent samples, so no interval is given.
+POOLED = ("itl",)
 # One per request and the longer the worse: a failure counts there as +infinity in the second reading.
 WITH_FAILURES = ("ttft", "ttft_sched", "ttfc", "ttfb", "tpot", "e2e", "e2e_sched", "stall")
 
@@ -204,3 +209,5 @@ class Summary(Struct, kw_only=True):
     sessions: list[SessionTotals]
     journal: Journal
     metrics: dict[str, Distribution]
+    tags: dict[str, str] = {}
+    bench: Bench | None = None  # only of a bench

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
+from reports.bench_tables import bench_outcome, load_facts
 from reports.cells import (
     NONE,
     amount,
@@ -20,26 +20,14 @@ from reports.cells import (
     share,
 )
 from reports.distribution import PERCENTILES, Distribution
+from reports.layout import Fact, Table, cut, names
 from reports.notes import wall_s
 from reports.rows import STOP_RULE
 from reports.summary import RATES, TIMES, Summary
 
-Fact = tuple[str, str]
 _PS = [f"p{p}" for p in PERCENTILES]
 _ENDED = {"budget": "--max-cost", "pilot": "pilot over"}
 _BY = {"provider": "the provider", "prices": "--price"}
-
-
-class Table(Struct):
-    """A heading row and rows; the first column is text, the others are numbers."""
-
-    header: list[str]
-    rows: list[list[str]]
-
-
-def _cut(text: str, width: int = 60) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def _value(value: Any) -> str:
@@ -70,7 +58,10 @@ def origin(summary: Summary) -> list[Fact]:
     if isinstance(target, dict) and target:
         api = f" ({target['api']})" if target.get("api") else ""
         out.append(("target", f"{model(summary)} at {endpoint(summary)}{api}"))
-    if summary.prompts is not None:
+    out += load_facts(summary)
+    if summary.prompts is not None and summary.bench is not None:
+        out.append(("prompts", f"{summary.prompts} · {several(summary.prompt_rows or 0, 'row')}"))
+    elif summary.prompts is not None:
         rows, requests = summary.prompt_rows or 0, summary.requests.expected or 0
         sizes = f"{several(rows, 'row')} · {several(requests, 'request')}"
         out.append(("prompts", f"{summary.prompts} · {sizes}"))
@@ -79,8 +70,8 @@ def origin(summary: Summary) -> list[Fact]:
     if scenario.get("max_tokens") is not None:
         params["max_tokens"] = scenario["max_tokens"]
     if params:
-        out.append(("params", " ".join(f"{key}={_cut(_value(v))}" for key, v in sorted(params.items()))))
-    out += [(key, _cut(str(scenario[key]))) for key in ("system", "template") if scenario.get(key)]
+        out.append(("params", " ".join(f"{key}={cut(_value(v))}" for key, v in sorted(params.items()))))
+    out += [(key, cut(str(scenario[key]))) for key in ("system", "template") if scenario.get(key)]
     if scenario.get("samples") not in {None, 1}:
         out.append(("samples", str(scenario["samples"])))
     return out
@@ -106,6 +97,8 @@ def outcome(summary: Summary) -> list[Fact]:
         out.append(("not sent", count(requests.unsent)))
     if requests.warmup:
         out.append(("warm-up", f"{count(requests.warmup)}  (counted nowhere else)"))
+    if (bench := summary.bench) is not None and bench.load.scheduled_warmup and not requests.warmup:
+        out.append(("warm-up", f"{count(bench.load.scheduled_warmup)} scheduled, none kept"))
     if attempts.earlier:
         of = f"{counts(attempts.error_kinds)} · of {several(attempts.requests, 'request')}"
         out.append(("retries", f"{count(attempts.earlier)}  {of}"))
@@ -124,6 +117,8 @@ def outcome(summary: Summary) -> list[Fact]:
         of = f"  (of {count(tokens.with_usage)} answers with usage)" if partial else ""
         counted = "  (counted here, not by the server)" if tokens.sources.get("tokenizer") else ""
         out.append(("tokens", " · ".join(known) + of + counted))
+    if summary.bench is not None:
+        out += bench_outcome(summary.bench)
     return out + costs(summary) + _held_back(summary)
 
 
@@ -250,14 +245,6 @@ def _one_rate(summary: Summary) -> str:
     return number(only.output_tokens_per_s) if only else NONE
 
 
-def _names(summaries: list[Summary]) -> list[str]:
-    """The runs' folder names, numbered where two share one."""
-    names = [_cut(s.path.rstrip("/").rsplit("/", 1)[-1], 22) for s in summaries]
-    if len(set(names)) == len(names):
-        return names
-    return [f"{n}: {name}" for n, name in enumerate(names, 1)]
-
-
 def side_by_side(summaries: list[Summary]) -> Table:
     """A column a run; nothing is pooled."""
 
@@ -266,7 +253,7 @@ def side_by_side(summaries: list[Summary]) -> Table:
 
     any_cut = any(s.requests.cut for s in summaries)
     rows = [
-        row("model", [_cut(model(s), 22) for s in summaries]),
+        row("model", [cut(model(s), 22) for s in summaries]),
         row("answered", [count(s.requests.ok) for s in summaries]),
         row("failed", [count(s.requests.error) for s in summaries]),
         *([row("cut", [count(s.requests.cut) for s in summaries])] if any_cut else []),
@@ -291,4 +278,4 @@ def side_by_side(summaries: list[Summary]) -> Table:
             row(f"{name}  p{p}, {metrics[0].unit}", [percentile(d, p) for d in metrics]) for p in PERCENTILES
         ]
         rows.append(row(f"{name}  mean, {metrics[0].unit}", [number(d.mean) for d in metrics]))
-    return Table(["", *_names(summaries)], rows)
+    return Table(["", *names(summaries)], rows)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import textwrap
 
+from reports.bench_tables import Section, above, below, compared, headline, intervals
 from reports.cells import TIE
+from reports.layout import Fact, Table
 from reports.notes import next_steps, notes, verdict
 from reports.summary import Summary
 from reports.tables import (
-    Fact,
-    Table,
     absent,
     endpoints,
     origin,
@@ -78,12 +78,32 @@ def _where(summary: Summary) -> list[str]:
     return ["Where", *_facts(facts)]
 
 
+def section_lines(sections: list[Section]) -> list[str]:
+    """Titled parts, one after the other."""
+    out = []
+    for section in sections:
+        out += [section.title, *_facts(section.facts)]
+        for table, text_columns in section.tables:
+            out += _grid(table, text_columns=text_columns)
+        out += [*_bullets("", section.bullets)[1:-1], ""]
+    return out
+
+
+def _headline(summary: Summary) -> list[str]:
+    """Whether the client was fit: above everything else."""
+    line, reasons = headline(summary)
+    return [*(_bullets(line, reasons) or [line]), *([] if reasons else [""])]
+
+
 def _one(summary: Summary) -> list[str]:
-    out = [verdict(summary), "", *_facts(origin(summary)), ""]
+    out = [] if summary.bench is None else _headline(summary)
+    line = textwrap.wrap(verdict(summary), WIDTH, subsequent_indent="  ")
+    out += [*line, "", *_facts(origin(summary)), "", *section_lines(above(summary))]
     if not summary.journal.ids:
         return [*out, *_bullets("Notes", notes(summary)), *_where(summary)]
     out += ["Requests", *_facts(outcome(summary)), ""]
     measured = [t for t in (times(summary), rates(summary), with_failures(summary)) if t.rows]
+    measured += [t for t in (intervals(summary),) if t.rows]
     if measured:
         out.append("Times of answered, streamed requests")
         # One width for the names, so that the tables stand under each other.
@@ -91,17 +111,31 @@ def _one(summary: Summary) -> list[str]:
             out += [*_grid(table, first=len("ttft_sched")), ""]
         if missing := absent(summary):
             out[-1:] = [f"  no values: {', '.join(missing)}", ""]
+    out += section_lines(below(summary))
     if (by_endpoint := endpoints(summary)).rows:
         out += ["Endpoints", *_grid(by_endpoint), ""]
-    if summary.sessions:
+    if summary.sessions and (summary.bench is None or len(summary.sessions) > 1):
         out += ["Sessions", *_grid(sessions(summary), text_columns=2), ""]
     return [*out, *_bullets("Notes", notes(summary)), *_where(summary)]
 
 
+def _fit(summary: Summary) -> str:
+    level = summary.bench.validity.level if summary.bench else "OK"
+    return "" if level == "OK" else f"{level} · "
+
+
 def _several(summaries: list[Summary]) -> list[str]:
-    out = [f"{summary.path}: {verdict(summary)}" for summary in summaries] + [""]
-    table = side_by_side(summaries)
-    label = max(len(row[0]) for row in table.rows)
+    out = [f"{summary.path}: {_fit(summary)}{verdict(summary)}" for summary in summaries] + [""]
+    out += _columns(compared(summaries)) + _columns(side_by_side(summaries))
+    for summary in summaries:
+        out += _bullets(f"Notes on {summary.path}", notes(summary))
+    return out
+
+
+def _columns(table: Table) -> list[str]:
+    """A table broken into as many as it takes to fit into the width."""
+    out: list[str] = []
+    label = max((len(row[0]) for row in table.rows), default=0)
     start = 1
     while start < len(table.header):
         # As many runs a table as fit into the width; at least one.
@@ -114,8 +148,6 @@ def _several(summaries: list[Summary]) -> list[str]:
         part = [[line[0], *line[start:stop]] for line in (table.header, *table.rows)]
         out += [*_grid(Table(part[0], part[1:]), first=label), ""]
         start = stop
-    for summary in summaries:
-        out += _bullets(f"Notes on {summary.path}", notes(summary))
     return out
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reports.summary import Summary
 
 FORMATS = ("text", "json", "csv", "markdown")
+TOOLS = ("vllm", "aiperf", "guidellm")
 
 
 def shown(run: Path) -> Path:
@@ -47,6 +48,15 @@ def refresh(run: Path, summary: Summary) -> None:
         click.echo(f"note: {run / 'summary.json'} was not written: {exc.strerror}", err=True)
 
 
+def _as_other(tool: str, form: str, summaries: list[Summary]) -> str:
+    """The same runs in another tool's definitions."""
+    from reports.others import TOOLS, as_other
+    from reports.others_formats import RENDERERS
+
+    named = next(name for name in TOOLS if name == tool)
+    return RENDERERS[form]([(as_other(Path(summary.path), named), summary) for summary in summaries])
+
+
 @click.command("report")
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option(
@@ -58,11 +68,17 @@ def refresh(run: Path, summary: Summary) -> None:
     show_default=True,
     help="What to write.",
 )
+@click.option(
+    "--as",
+    "tool",
+    type=click.Choice(TOOLS),
+    help="Print the run in that tool's definitions, and how each differs from ours.",
+)
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file, not to stdout.")
-def command(runs: tuple[str, ...], form: str, output: Path | None) -> None:
-    """What happened in a run: counts, times, tokens, sessions.
+def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | None) -> None:
+    """What happened in a run: counts, times, tokens, sessions; of a bench, whether it can be trusted.
 
-    RUN is the folder that `run` printed; without one, the latest. Several stand side by side and
+    RUN is the folder that `run` or `bench` printed; without one, the latest. Several stand side by side and
     are never pooled.
     """
     from reports.export import refuse_own
@@ -83,7 +99,7 @@ def command(runs: tuple[str, ...], form: str, output: Path | None) -> None:
         for run in found:
             summaries.append(summarize(run))
             refresh(run, summaries[-1])
-        text = RENDERERS[form](summaries)
+        text = RENDERERS[form](summaries) if tool is None else _as_other(tool, form, summaries)
         if output is None:
             click.echo(text, nl=False)
         else:

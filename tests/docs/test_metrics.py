@@ -6,10 +6,14 @@ import re
 
 import msgspec
 
+from reports.bench import Bench
 from reports.distribution import EXACT_UP_TO, NEEDS, PERCENTILES, RELIABLE, RESOLUTION
 from reports.frame import frame
-from reports.metrics import COALESCED_LIMIT
+from reports.labels import CACHED, DRIFT, GROWTH, LEAST_UNSENT, SHORT, UNSENT
+from reports.server_metrics import NAMES
 from reports.summary import RATES, TIMES, WITH_FAILURES, Summary
+from reports.validity import COALESCED_LIMIT, LAG_SHARES, LIMITS
+from reports.windows import LATE_GAP_SHARE, LATE_MS, SPANS
 from tests.docs.pages import DOCS, code, part, read, table
 
 PAGE = DOCS / "metrics.md"
@@ -52,3 +56,49 @@ def test_every_number_of_a_summary_is_named() -> None:
 
 def test_every_column_of_load_is_named() -> None:
     assert sorted(re.findall(r"`(\w+)`", part(PAGE, "columns"))) == sorted(frame([]).columns)
+
+
+def test_every_number_of_a_bench_is_named() -> None:
+    named = set(re.findall(r"`(\w+)`", part(PAGE, "bench")))
+    assert {field.name for field in msgspec.structs.fields(Bench)} <= named
+
+
+def is_named(limit: float, cell: str) -> bool:
+    """Whether a cell names a limit: a share as a percentage, a time as it is."""
+    wanted = f"{limit:.0%}".replace("%", " %") if limit < 1 else f"{limit:g} ms"
+    return wanted in cell
+
+
+def test_limits_of_validity() -> None:
+    rows = {code(check): (warn, invalid) for check, _, warn, invalid in table(part(PAGE, "validity"))}
+    assert list(rows) == list(LIMITS)
+    for check, limits in LIMITS.items():
+        if check == "nothing_succeeded":
+            continue
+        for limit, cell in zip(limits, rows[check], strict=True):
+            assert cell == "never" if limit is None else is_named(limit, cell), (check, cell)
+    assert all(is_named(x, cell) for x, cell in zip(LAG_SHARES, rows["loop_lag_p99_ms"], strict=True))
+    said = {code(row[0]): row[1] for row in table(part(PAGE, "validity"))}
+    assert f"{LATE_MS:g} ms" in said["late_sends"]
+    assert is_named(LATE_GAP_SHARE, said["late_sends"])
+
+
+def test_labels() -> None:
+    said = {code(row[0]): row[1] for row in table(part(PAGE, "labels"))}
+    assert set(said) == {"UNSTABLE", "HELD", "DRIFT", "SHORT", "CACHED"}
+    for name, share in (("UNSTABLE", UNSENT), ("UNSTABLE", GROWTH), ("DRIFT", DRIFT), ("SHORT", SHORT)):
+        assert is_named(share, said[name]), name
+    assert is_named(CACHED, said["CACHED"])
+    assert f"{SPANS} parts" in said["UNSTABLE"]
+    assert f"and {LEAST_UNSENT})" in said["UNSTABLE"]
+
+
+def test_names_of_server_metrics() -> None:
+    servers = ("vllm", "sglang", "llamacpp")
+    found = {
+        name: (server, row[0])
+        for row in table(part(PAGE, "server"))
+        for server, cell in zip(servers, row[1:], strict=True)
+        for name in re.findall(r"`([^`]+)`", cell)
+    }
+    assert found == NAMES

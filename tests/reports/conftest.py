@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -128,11 +128,14 @@ def write(tmp_path: Path) -> Write:
         sessions: Sequence[Session] | None = None,
         scenario: dict[str, Any] | None = None,
         prompts: int | None = None,
+        kind: Literal["run", "bench"] = "run",
+        tags: dict[str, str] | None = None,
     ) -> Path:
         run = tmp_path / name
         run.mkdir()
         manifest = Manifest(
-            kind="run",
+            kind=kind,
+            tags=tags or {},
             created="2026-01-01T00:00:00Z",
             scenario=scenario or {},
             prompts=PromptFile("prompts.jsonl", "0" * 64, prompts, prompts) if prompts is not None else None,
@@ -142,5 +145,46 @@ def write(tmp_path: Path) -> Write:
         encoded = [line if isinstance(line, bytes) else msgspec.json.encode(line) for line in lines]
         (run / "records.jsonl").write_bytes(b"".join(line + b"\n" for line in encoded))
         return run
+
+    return make
+
+
+@pytest.fixture
+def bench(write: Write) -> Write:
+    """Write a bench: an open loop measured from 0 to 10 s, its client fit; `load`, `gauge` and `scenario`
+    change what its manifest says.
+    """
+
+    def make(
+        lines: Sequence[Record | bytes],
+        *,
+        load: dict[str, Any] | None = None,
+        gauge: dict[str, Any] | None = None,
+        scenario: dict[str, Any] | None = None,
+        ended_by: Any = "finished",
+        **more: Any,
+    ) -> Path:
+        said: dict[str, Any] = {
+            "executor": "constant-arrival-rate",
+            "scheduled": len(lines),
+            "sent": len(lines),
+            "unsent": 0,
+            "held": 0,
+            "mean_gap_ms": 100.0,
+            "schedule_begin_ns": 0,
+            "schedule_end_ns": 10_000 * MS,
+            "steady_begin_ns": 0,
+            "steady_end_ns": 10_000 * MS,
+            "max_in_flight": 100,
+            "peak_in_flight": 5,
+        }
+        measured: dict[str, Any] = {
+            "load": {**said, **(load or {})},
+            "lag": {"n": 1000, "p50_ms": 0.1, "p99_ms": 0.5, "max_ms": 2.0, "missed": 0},
+            **(gauge or {}),
+        }
+        asked = {"load": {"executor": said["executor"], "rate": 10.0, "duration": "10s"}, **(scenario or {})}
+        sessions = [_session(gauge=measured, ended_by=ended_by)]
+        return write(lines, kind="bench", scenario=asked, sessions=sessions, **more)
 
     return make

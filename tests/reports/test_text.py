@@ -147,7 +147,7 @@ def test_csv_is_a_row_a_run_and_metric(write: Any, record: Any, failed: Any) -> 
 def test_json_is_the_summary_or_a_list(write: Any, record: Any) -> None:
     summary = summarize(write([record()]))
     one = json.loads(RENDERERS["json"]([summary]))
-    assert one["summary_version"] == 2
+    assert one["summary_version"] == 3
     assert one["metrics"]["ttft"]["percentiles"] == {"p50": 10.0, "p90": None, "p95": None, "p99": None}
     assert json.loads(RENDERERS["json"]([summary, summary])) == [one, one]
 

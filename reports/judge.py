@@ -1,0 +1,230 @@
+"""Thresholds on a summary -> verdicts, and the exit code they and the client's fitness come to.
+
+A percentile is judged on the plain reading, as in k6: answered requests. Where the second reading (failures
+as +infinity) would not hold, the verdict says so beside; the default threshold on `errors` catches the
+failures themselves. No data fails. Too few values for a percentile, or `itl` withheld, is INCONCLUSIVE.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from reports.bench import Outcome, Validity, Verdict
+from reports.cells import amount, number, share
+from reports.distribution import Distribution, WithFailures, name_of
+from reports.intervals import CONFIDENCE, mean_interval, needs, reliable, share_interval
+from reports.summary import POOLED, Summary
+from scenarios.thresholds import DEFAULTS, METRICS, Threshold
+
+_HOLDS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_SCHED = {"ttft": "ttft_sched", "e2e": "e2e_sched"}  # from when the load said it should go
+
+OnInconclusive = Literal["pass", "fail"]
+
+
+class _Found(Struct):
+    """A value to judge; or why there is none."""
+
+    value: float | None = None
+    outcome: Outcome = "FAIL"  # without a value
+    why: str = "no data"
+    warnings: list[str] = []
+
+
+def _cell(metric: str, agg: str, value: float) -> str:
+    if agg == "count":
+        return f"{value:,.0f}"
+    if metric in {"errors", "goodput", "expect"}:
+        return share(value)
+    if metric == "cost":
+        return amount(value)
+    unit = METRICS[metric].unit
+    return f"{number(value)}{'/s' if unit == '1/s' else f' {unit}'}"
+
+
+def judge(summary: Summary, thresholds: Sequence[Threshold]) -> list[Verdict]:
+    """A verdict on each threshold."""
+    return [_judge(summary, threshold) for threshold in thresholds]
+
+
+def _judge(summary: Summary, threshold: Threshold) -> Verdict:
+    found = _find(summary, threshold)
+    holds = _HOLDS[threshold.op]
+    if found.value is None:
+        outcome, words = found.outcome, found.why
+    else:
+        outcome = "PASS" if holds(found.value, threshold.limit) else "FAIL"
+        words = _cell(threshold.metric, threshold.agg, found.value)
+    warnings = list(found.warnings)
+    if outcome == "PASS":
+        warnings += _second_reading(summary, threshold)
+    if threshold.metric in _SCHED and summary.bench is not None and summary.bench.load.is_open:
+        warnings.append(
+            f"arrivals of an open loop may wait before they are sent, and {threshold.metric} does not show "
+            f"it: {_SCHED[threshold.metric]} does."
+        )
+    return Verdict(
+        threshold=str(threshold),
+        metric=threshold.name,
+        value=found.value,
+        limit=threshold.limit,
+        verdict=outcome,
+        words=words,
+        warnings=warnings,
+        default=threshold.text in DEFAULTS.get(threshold.name, ())
+        and threshold.name not in (summary.scenario.get("thresholds") or {}),
+    )
+
+
+def _find(summary: Summary, threshold: Threshold) -> _Found:
+    metric, bench = threshold.metric, summary.bench
+    if threshold.selector and metric != "errors":
+        selected = bench.selected.get(threshold.name) if bench else None
+        return (
+            _Found(why=f"no data: no answer with {threshold.name}")
+            if selected is None
+            else _of(selected, threshold)
+        )
+    if metric in summary.metrics:
+        return _of(summary.metrics[metric], threshold)
+    if metric == "errors":
+        return _errors(summary, threshold)
+    if metric == "cost":
+        return _cost(summary)
+    if bench is not None and metric.endswith("_throughput"):
+        return _Found(
+            getattr(bench.steady, metric), why="no data: the steady window is not known, or its tokens"
+        )
+    if bench is not None and metric == "goodput":
+        return _goodput(summary, threshold)
+    return _Found(why=f"no data: this run has no {metric}")
+
+
+def _of(d: Distribution, threshold: Threshold) -> _Found:
+    """A number of a distribution."""
+    agg = threshold.agg
+    if agg == "count":
+        return _Found(float(d.n))
+    if not d.n:
+        return _Found(why=f"no data: no request has a {threshold.metric}")
+    if threshold.bound is not None and threshold.metric in POOLED:
+        return _Found(outcome="INCONCLUSIVE", why="gaps of one stream are alike: their pool has no interval")
+    if agg in {"p", "med"}:
+        return _percentile(d, threshold, 50.0 if threshold.p is None else threshold.p)
+    if agg != "avg":
+        return _Found(d.min if agg == "min" else d.max)
+    if threshold.bound is None or d.mean is None:
+        return _Found(d.mean)
+    if d.stdev is None:
+        return _Found(outcome="INCONCLUSIVE", why="an interval of a mean needs 2 values, and there is 1")
+    return _Found(mean_interval(d.mean, d.stdev, d.n)[threshold.bound == "ucb"])
+
+
+def _percentile(d: Distribution, threshold: Threshold, p: float) -> _Found:
+    if d.withheld:
+        return _Found(outcome="INCONCLUSIVE", why=f"withheld: {d.withheld}")
+    name = name_of(p)
+    value, least = d.percentiles.get(name), needs(p)
+    if threshold.bound is not None:
+        value = d.ci.get(name, (None, None))[threshold.bound == "ucb"]
+        least = max(least, _needs_end(p, threshold.bound))
+    if value is None:
+        what = f"the {threshold.bound} of {name}" if threshold.bound else name
+        return _Found(outcome="INCONCLUSIVE", why=f"{what} needs {least:,} values, and there are {d.n:,}")
+    found = _Found(value)
+    if threshold.bound is None and d.n < reliable(p):
+        found.warnings = [f"{name} of {d.n:,} values is a guess: it takes {reliable(p):,} to trust it."]
+    return found
+
+
+def _needs_end(p: float, bound: str) -> int:
+    """Values from which an end of a percentile's interval exists."""
+    below = p / 100 if bound == "ucb" else 1 - p / 100
+    return math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(below)) if 0 < below < 1 else 1
+
+
+def _of_share(hits: int, n: int, threshold: Threshold) -> _Found:
+    if threshold.agg == "count":
+        return _Found(float(hits))
+    if not n:
+        return _Found(why="no data: no request was answered or failed")
+    return _Found(hits / n if threshold.bound is None else share_interval(hits, n)[threshold.bound == "ucb"])
+
+
+def _errors(summary: Summary, threshold: Threshold) -> _Found:
+    requests, selector = summary.requests, threshold.selector
+    if not selector:
+        return _of_share(requests.error, requests.ok + requests.error, threshold)
+    if set(selector) != {"kind"}:
+        return _Found(why=f"no data: errors are told apart by kind, not by {', '.join(selector)}")
+    return _of_share(requests.error_kinds.get(selector["kind"], 0), requests.ok + requests.error, threshold)
+
+
+def _cost(summary: Summary) -> _Found:
+    cost = summary.cost
+    if cost.total is None:
+        return _Found(why="no data: nobody told what this run cost (price of the target, or usage.cost)")
+    found = _Found(cost.total)
+    unknown = cost.answers - cost.answers_known + cost.lost_unknown
+    if unknown:
+        found.warnings = [f"what {unknown:,} attempts cost is not known and not in it."]
+    return found
+
+
+def _goodput(summary: Summary, threshold: Threshold) -> _Found:
+    assert summary.bench is not None
+    good = summary.bench.goodput
+    if not good.slo_ms:
+        return _Found(why="no data: the scenario has no [slo]")
+    found = _of_share(good.met, good.of, threshold)
+    if good.unknown:
+        found.warnings = [f"{good.unknown:,} answers do not tell whether they met the SLO, and are left out."]
+    return found
+
+
+def _second_reading(summary: Summary, threshold: Threshold) -> list[str]:
+    """A warning, where a percentile that holds would not with failures as +infinity."""
+    d = summary.metrics.get(threshold.metric)
+    second = d.with_failures if d is not None and not threshold.selector else None
+    if second is None or not second.failures or threshold.agg not in {"p", "med"} or threshold.bound:
+        return []
+    value = _second_value(second, 50.0 if threshold.p is None else threshold.p)
+    if value is None or _HOLDS[threshold.op](value, threshold.limit):
+        return []
+    reads = "infinite" if math.isinf(value) else number(value)
+    return [f"with the {second.failures:,} failures as infinitely slow it is {reads}, which does not hold."]
+
+
+def _second_value(second: WithFailures, p: float) -> float | None:
+    value = second.percentiles.get(name_of(p))
+    return math.inf if value == "inf" else value if isinstance(value, float) else None
+
+
+def exit_code(
+    validity: Validity | None, verdicts: Sequence[Verdict], on_inconclusive: OnInconclusive | None = None
+) -> int:
+    """What a bench exits with: 97 the client was not fit, 99 FAIL, 98 INCONCLUSIVE, else 0.
+
+    Args:
+        validity: of the client; `None` where it was not judged.
+        verdicts: on the thresholds.
+        on_inconclusive: what an INCONCLUSIVE counts as instead.
+    """
+    if validity is not None and validity.level == "INVALID":
+        return 97
+    found = {verdict.verdict for verdict in verdicts}
+    if "FAIL" in found or ("INCONCLUSIVE" in found and on_inconclusive == "fail"):
+        return 99
+    return 98 if "INCONCLUSIVE" in found and on_inconclusive != "pass" else 0

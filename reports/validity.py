@@ -1,0 +1,189 @@
+"""Was the client fit to measure this? OK, WARN or INVALID, with reasons, and what to do about each.
+
+It speaks of the client only: a server that fails or drowns is a result, and thresholds judge it. The table is
+METRICS' (docs/metrics.md). What was not measured is a warning, and never silently fine.
+"""
+
+from __future__ import annotations
+
+from reports.bench import Client, Level, Load, Reason, Validity
+from reports.distribution import NEEDS
+from reports.summary import Summary
+
+# Checks and their limits: (WARN beyond, INVALID beyond); `None`: never that.
+LIMITS: dict[str, tuple[float | None, float | None]] = {
+    "late_sends": (0.01, 0.05),
+    "delay_p50_ms": (2.0, 10.0),
+    "delay_p99_ms": (20.0, 100.0),
+    "sent": (0.99, 0.97),  # below
+    "loop_lag_p99_ms": (5.0, 20.0),
+    "coalesced": (0.05, None),
+    "nothing_succeeded": (None, 0.0),
+}
+LAG_SHARES = (0.02, 0.10)  # of ttft p50, where that is more
+COALESCED_LIMIT = 0.30  # itl is withheld above it; the rest stands
+
+_LIGHTER = "Lower the rate or the concurrency, or use a faster or less busy machine"
+_CALIBRATE = f"{_LIGHTER}; `streamgauge calibrate` says how much this one can carry."
+
+
+def _beyond(measured: float, limits: tuple[float | None, float | None]) -> tuple[Level, float | None]:
+    warn, invalid = limits
+    if invalid is not None and measured > invalid:
+        return "INVALID", invalid
+    if warn is not None and measured > warn:
+        return "WARN", warn
+    return "OK", None
+
+
+def _unmeasured(check: str, what: str) -> Reason:
+    return Reason(
+        check=check,
+        level="WARN",
+        measured=None,
+        limit=None,
+        words=f"{what} was not measured.",
+        next_step="Run again, and let it end by itself: what the client did is written at the end.",
+    )
+
+
+def _late(client: Client) -> Reason | None:
+    if client.late_share is None:
+        return None
+    level, limit = _beyond(client.late_share, LIMITS["late_sends"])
+    if level == "OK":
+        return None
+    return Reason(
+        check="late_sends",
+        level=level,
+        measured=client.late_share,
+        limit=limit,
+        words=f"{client.late:,} of {client.sends:,} sends ({client.late_share:.1%}) were more than "
+        f"{client.late_over_ms:g} ms late though a place was free (limit {limit:.0%}).",
+        next_step=_CALIBRATE,
+    )
+
+
+def _delay(client: Client) -> list[Reason]:
+    out = []
+    for check, name, value in (
+        ("delay_p50_ms", "p50", client.delay_free_p50_ms),
+        ("delay_p99_ms", "p99", client.delay_free_p99_ms),
+    ):
+        if value is None:
+            continue
+        level, limit = _beyond(value, LIMITS[check])
+        if level != "OK":
+            out.append(
+                Reason(
+                    check=check,
+                    level=level,
+                    measured=value,
+                    limit=limit,
+                    words=f"sends left {value:.1f} ms after their time at {name}, though a place was free "
+                    f"(limit {limit:g} ms).",
+                    next_step=_CALIBRATE,
+                )
+            )
+    return out
+
+
+def _sent(client: Client, load: Load) -> Reason | None:
+    if not load.is_open or load.ended_early in {*STOPPED, "circuit_breaker"}:
+        return None
+    if client.sent_share is None:
+        return _unmeasured("sent", "How many of the scheduled requests were sent")
+    warn, invalid = LIMITS["sent"]
+    assert warn is not None
+    assert invalid is not None
+    if client.sent_share >= warn:
+        return None
+    level: Level = "INVALID" if client.sent_share < invalid else "WARN"
+    limit = invalid if level == "INVALID" else warn
+    return Reason(
+        check="sent",
+        level=level,
+        measured=client.sent_share,
+        limit=limit,
+        words=f"only {client.sent_share:.1%} of the scheduled requests were sent, though a place was free "
+        f"(limit {limit:.0%}): the load was lighter than asked.",
+        next_step=_CALIBRATE,
+    )
+
+
+def _lag(client: Client, ttft_p50_ms: float | None) -> Reason | None:
+    if client.lag is None or client.lag.p99_ms is None:
+        return _unmeasured("loop_lag_p99_ms", "How late the event loop ran")
+    warn, invalid = (
+        max(limit or 0.0, share * (ttft_p50_ms or 0.0))
+        for limit, share in zip(LIMITS["loop_lag_p99_ms"], LAG_SHARES, strict=True)
+    )
+    level, limit = _beyond(client.lag.p99_ms, (warn, invalid))
+    if level == "OK":
+        return None
+    return Reason(
+        check="loop_lag_p99_ms",
+        level=level,
+        measured=client.lag.p99_ms,
+        limit=limit,
+        words=f"the client's event loop was {client.lag.p99_ms:.1f} ms late at p99 (limit {limit:.3g} ms): "
+        "times of tokens are wrong by as much.",
+        next_step=_CALIBRATE,
+    )
+
+
+def _coalesced(client: Client) -> Reason | None:
+    share = client.coalesced_share
+    if share is None:
+        return None
+    level, limit = _beyond(share, LIMITS["coalesced"])
+    if level == "OK":
+        return None
+    withheld = share > COALESCED_LIMIT
+    what = "itl is withheld, the rest stands" if withheld else "itl is a little too small there"
+    return Reason(
+        check="coalesced",
+        level=level,
+        measured=share,
+        limit=COALESCED_LIMIT if withheld else limit,
+        words=f"{share:.1%} of chunks came in the same read as the one before: {what}.",
+        next_step="Use tpot. If the loop lag is high as well, the client read too late: lower the load.",
+    )
+
+
+def _nothing(summary: Summary) -> Reason | None:
+    requests = summary.requests
+    # Who left on purpose had been served so far.
+    if requests.ok or requests.cut or requests.cancelled_by.get("abandon"):
+        return None
+    return Reason(
+        check="nothing_succeeded",
+        level="INVALID",
+        measured=0.0,
+        limit=0.0,
+        words="no measured request succeeded: there is nothing to measure.",
+        next_step="See the errors below; `streamgauge probe` asks the endpoint a handful of requests.",
+    )
+
+
+STOPPED = ("interrupted", "terminated", "budget", "disk_full", "pilot", "error")
+"""How a session ends that ran its load to no end, for reasons that are not the server's."""
+
+
+def assess(summary: Summary, client: Client, load: Load) -> Validity:
+    """Judge the client of a bench."""
+    ttft = summary.metrics["ttft"]
+    found = [
+        _nothing(summary),
+        _late(client),
+        *_delay(client),
+        _sent(client, load),
+        _lag(client, ttft.percentiles["p50"] if ttft.n >= NEEDS[50] else None),
+        _coalesced(client),
+    ]
+    reasons = [reason for reason in found if reason is not None]
+    reasons.sort(key=lambda reason: reason.level != "INVALID")
+    worst: Level = "OK"
+    if reasons:
+        worst = reasons[0].level
+    return Validity(level=worst, reasons=reasons)

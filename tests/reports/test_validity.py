@@ -1,0 +1,157 @@
+"""The table of METRICS, a row and a side at a time."""
+
+from typing import Any
+
+import pytest
+
+from reports.bench import Client, Lag, Load, Validity
+from reports.distribution import Distribution
+from reports.metrics import summarize
+from reports.summary import Requests
+from reports.validity import assess
+from runner.record import ErrorKind
+
+OPEN = Load(executor="constant-arrival-rate", is_open=True)
+CLOSED = Load(executor="constant-concurrency")
+
+
+class _Summary:
+    """What `assess` reads of a summary."""
+
+    def __init__(self, ttft_p50_ms: float | None, requests: Requests) -> None:
+        n = 0 if ttft_p50_ms is None else 100
+        self.metrics = {
+            "ttft": Distribution(
+                unit="ms", n=n, exact=True, resolution=None, mean=None, stdev=None, min=None, max=None,
+                percentiles={"p50": ttft_p50_ms},
+            )
+        }  # fmt: skip
+        self.requests = requests
+
+
+def judged(
+    load: Load = OPEN, ttft_p50_ms: float | None = 50.0, requests: Requests | None = None, **changes: Any
+) -> Validity:
+    values: dict[str, Any] = {
+        "sends": 100,
+        "late": 0,
+        "late_share": 0.0,
+        "late_over_ms": 5.0,
+        "delay_free_n": 100,
+        "delay_free_p50_ms": 0.1,
+        "delay_free_p99_ms": 1.0,
+        "sent_share": 1.0,
+        "coalesced_share": 0.0,
+        "lag": lag(0.5),
+    }
+    summary: Any = _Summary(ttft_p50_ms, requests or Requests(ok=100))
+    return assess(summary, Client(**{**values, **changes}), load)
+
+
+def lag(p99_ms: float) -> Lag:
+    return Lag(n=100, p50_ms=0.1, p99_ms=p99_ms, max_ms=p99_ms, missed=0)
+
+
+@pytest.mark.parametrize(
+    ("check", "changes", "level"),
+    [
+        ("late_sends", {"late_share": 0.01}, "OK"),
+        ("late_sends", {"late_share": 0.0101}, "WARN"),
+        ("late_sends", {"late_share": 0.05}, "WARN"),
+        ("late_sends", {"late_share": 0.0501}, "INVALID"),
+        ("delay_p50_ms", {"delay_free_p50_ms": 2.0}, "OK"),
+        ("delay_p50_ms", {"delay_free_p50_ms": 2.1}, "WARN"),
+        ("delay_p50_ms", {"delay_free_p50_ms": 10.1}, "INVALID"),
+        ("delay_p99_ms", {"delay_free_p99_ms": 20.0}, "OK"),
+        ("delay_p99_ms", {"delay_free_p99_ms": 20.1}, "WARN"),
+        ("delay_p99_ms", {"delay_free_p99_ms": 100.1}, "INVALID"),
+        ("sent", {"sent_share": 0.99}, "OK"),
+        ("sent", {"sent_share": 0.989}, "WARN"),
+        ("sent", {"sent_share": 0.97}, "WARN"),
+        ("sent", {"sent_share": 0.969}, "INVALID"),
+        ("loop_lag_p99_ms", {"lag": lag(5.0)}, "OK"),
+        ("loop_lag_p99_ms", {"lag": lag(5.1)}, "WARN"),
+        ("loop_lag_p99_ms", {"lag": lag(20.1)}, "INVALID"),
+        # 2 % and 10 % of a ttft of 1,000 ms are more than 5 and 20 ms.
+        ("loop_lag_p99_ms", {"lag": lag(20.0), "ttft_p50_ms": 1000.0}, "OK"),
+        ("loop_lag_p99_ms", {"lag": lag(20.1), "ttft_p50_ms": 1000.0}, "WARN"),
+        ("loop_lag_p99_ms", {"lag": lag(100.1), "ttft_p50_ms": 1000.0}, "INVALID"),
+        ("loop_lag_p99_ms", {"lag": lag(5.1), "ttft_p50_ms": None}, "WARN"),
+        ("coalesced", {"coalesced_share": 0.05}, "OK"),
+        ("coalesced", {"coalesced_share": 0.051}, "WARN"),
+        # itl is withheld; the rest stands.
+        ("coalesced", {"coalesced_share": 0.9}, "WARN"),
+        ("nothing_succeeded", {"requests": Requests(error=3)}, "INVALID"),
+        ("nothing_succeeded", {"requests": Requests()}, "INVALID"),
+        ("nothing_succeeded", {"requests": Requests(cancelled=1, cancelled_by={"abandon": 1})}, "OK"),
+    ],
+)
+def test_a_check(check: str, changes: dict[str, Any], level: str) -> None:
+    found = judged(**changes)
+    assert found.level == level
+    assert [(reason.check, reason.level) for reason in found.reasons] == (
+        [] if level == "OK" else [(check, level)]
+    )
+    assert all(reason.words and reason.next_step for reason in found.reasons)
+
+
+def test_the_worst_counts_and_comes_first() -> None:
+    found = judged(late_share=0.02, lag=lag(30.0))
+    assert [reason.level for reason in found.reasons] == ["INVALID", "WARN"]
+    assert found.level == "INVALID"
+
+
+def test_what_was_not_measured_is_never_fine() -> None:
+    assert [reason.check for reason in judged(lag=None).reasons] == ["loop_lag_p99_ms"]
+    assert judged(lag=None).level == "WARN"
+    assert [reason.check for reason in judged(sent_share=None).reasons] == ["sent"]
+    assert judged(CLOSED, sent_share=None).level == "OK"
+
+
+@pytest.mark.parametrize("ended_early", ["interrupted", "circuit_breaker"])
+def test_who_was_stopped_need_not_have_sent_all(ended_early: str) -> None:
+    load = Load(executor="constant-arrival-rate", is_open=True, ended_early=ended_early)
+    assert judged(load, sent_share=0.5).level == "OK"
+
+
+def level_of(run: Any) -> tuple[str, list[str]]:
+    bench = summarize(run).bench
+    assert bench is not None
+    return bench.validity.level, [reason.check for reason in bench.validity.reasons]
+
+
+def test_a_fit_client(bench: Any, record: Any) -> None:
+    assert level_of(bench([record(i) for i in range(20)])) == ("OK", [])
+
+
+def test_a_killed_bench(bench: Any, write: Any, record: Any, session: Any) -> None:
+    killed = session(gauge={}, ended_at=None, ended_by=None)
+    run = write(
+        [record(0)],
+        kind="bench",
+        sessions=[killed],
+        scenario={"load": {"executor": "constant-arrival-rate"}},
+    )
+    assert level_of(run) == ("WARN", ["sent", "loop_lag_p99_ms"])
+    assert level_of(write([record(0)], kind="bench", sessions=[], name="none"))[0] == "WARN"
+
+
+def test_a_drowning_server_is_no_unfit_client(bench: Any, record: Any, failed: Any) -> None:
+    """Half never found a place, and the rest could not connect: the server's doing."""
+    refused = [
+        failed(i, ErrorKind.CONNECT, sent_at=None, headers_at=None, first_token_at=None) for i in range(1, 50)
+    ]
+    run = bench(
+        [record(0, held_ns=5 * 10**9, sent_at=5 * 10**9), *refused],
+        load={"scheduled": 100, "sent": 1, "unsent": 50, "held": 51, "peak_in_flight": 100},
+    )
+    assert level_of(run) == ("OK", [])
+
+
+def test_a_client_that_sent_too_little(bench: Any, record: Any) -> None:
+    run = bench([record(i) for i in range(10)], load={"scheduled": 20, "sent": 10, "unsent": 10})
+    assert level_of(run) == ("INVALID", ["sent"])
+
+
+def test_a_run_is_not_judged(write: Any, record: Any) -> None:
+    assert summarize(write([record(0)])).bench is None
