@@ -15,6 +15,7 @@ COMMANDS = {
     "status": "How far a run is, while it runs or after.",
     "report": "A run's numbers: text, JSON, CSV, Markdown.",
     "probe": "A handful of requests that say how an endpoint behaves, and which flags to set.",
+    "calibrate": "This machine's own noise floor, and the largest load it can carry.",
     "mock": "Serve known streams: for demos, tests and CI without a key.",
 }
 
