@@ -1,8 +1,8 @@
 """The project's own version of the promises on accuracy and speed, against the mock server's log.
 
 Streams of 100 tokens a second each, spread out (every read is a turn of the loop) and in lock-step (one turn
-has many); then twice as many; then as fast as they come. Times are compared with the log, costs with those of a
-bare protocol client in the same run.
+has many); then twice as many; then as fast as they come. Times are compared with the log, costs with those of
+a bare protocol client in the same run.
 """
 
 from __future__ import annotations
