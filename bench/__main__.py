@@ -14,7 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.children import BenchError
-from bench.measures import MEASURES, QUICK, Scale
+from bench.clients import QUICK, Scale
+from bench.measures import MEASURES
 from bench.table import Row, markdown_table, text_table
 
 PLACE = Path(__file__).parent.parent / ".bench"

@@ -75,6 +75,6 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.ratio_goal is not None:
         goal = f"ratio <= 1/{1 / row.ratio_goal:g}"
     elif row.goal is not None:
-        goal = f"<= {row.goal:g} {row.unit}"
+        goal = f"<= {row.goal:.3g} {row.unit}"
     met: Literal["", "yes", "missed"] = "" if row.met is None else "yes" if row.met else "missed"
     return (row.measure, quantity(row.ours, row.unit), script, ratio, reference, goal, met)

@@ -89,6 +89,13 @@ class Answer:
         self.last_token_at = at
         self.token_at.append(at)
 
+    def more_of(self, texts: list[str], at: int) -> None:
+        """Take several such texts, all of one read."""
+        assert self._zero is not None
+        self._zero.text += texts
+        self.last_token_at = at
+        self.token_at += [at] * len(texts)
+
     def tail(self, event: Event) -> None:
         """Take an event that the end of the body cut short of its blank line: only what is whole of it."""
         data, kind, at = event

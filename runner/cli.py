@@ -17,6 +17,7 @@ COMMANDS = {
     "report": "A run's numbers: text, JSON, CSV, Markdown.",
     "probe": "A handful of requests that say how an endpoint behaves, and which flags to set.",
     "scenarios": "List and show the scenarios that are shipped, for bench.",
+    "calibrate": "This machine's own noise floor, and the largest load it can carry.",
     "mock": "Serve known streams: for demos, tests and CI without a key.",
 }
 

@@ -32,6 +32,8 @@ _ERROR_BODY_BYTES = 64 << 10
 _DOCUMENT_BYTES = 64 << 20
 # More than this in one read is parsed over several loop turns (about 0.4 ms each).
 _SLICE = 32 << 10
+# So many events of a read are read one by one, to learn what the others are like.
+_SINGLY = 4
 
 _BOM = b"\xef\xbb\xbf"
 Mode = Literal["unknown", "sse", "document", "refusal"]
@@ -229,21 +231,10 @@ class Stream:
         answer = self.answer
         begun, closing = answer.first_token_at, answer.closing_at
         try:
-            events = self._parser.feed(data, at, self._before)
-            for event in events:
-                answer.feed(event)
+            self._feed(data, at)
         except TooLarge:
             self._overflow(at)
             return
-        self._before = at
-        # The steady way is open while nothing can be pending: no half event, no end, no error.
-        plain = answer.plain
-        self._idle = plain is not None and self._parser.idle
-        if plain is not None and self._idle and len(events) == 1:
-            self._steady.learn(data, plain)
-            self._steady_id = answer.chunk_id
-        elif answer.chunk_id != self._steady_id:
-            self._steady.forget()
         if answer.done_at is not None or answer.closing_at != closing:
             self._arm()
         if begun is None and answer.first_token_at is not None:
@@ -252,6 +243,39 @@ class Stream:
                 self.on_first_token()
         if self._stop_after is not None:
             self._stop_if_enough()
+
+    def _feed(self, data: bytes, at: int) -> None:
+        """A read: its first event alone, what is like it at once, the rest in full."""
+        begin, end = 0, data.find(b"\n\n") + 2
+        for _ in range(_SINGLY):
+            if not 1 < end < len(data):
+                break
+            self._feed_part(data[begin:end], at)
+            begin = end
+            if self._idle and self._steady.known:
+                texts, begin = self._steady.texts_of(data, begin)
+                if texts:
+                    self.answer.more_of(texts, at)
+                break
+            end = data.find(b"\n\n", begin) + 2
+        if begin < len(data):
+            self._feed_part(data[begin:] if begin else data, at)
+
+    def _feed_part(self, data: bytes, at: int) -> None:
+        answer, parser = self.answer, self._parser
+        whole = parser.idle
+        events = parser.feed(data, at, self._before)
+        for event in events:
+            answer.feed(event)
+        self._before = at
+        # The steady way is open while nothing can be pending: no half event, no end, no error.
+        plain = answer.plain
+        self._idle = plain is not None and parser.idle
+        if plain is not None and self._idle and whole and len(events) == 1:
+            self._steady.learn(data, plain)
+            self._steady_id = answer.chunk_id
+        elif answer.chunk_id != self._steady_id:
+            self._steady.forget()
 
     def _stop_if_enough(self) -> None:
         if len(self.answer.token_at) >= (self._stop_after or 0):

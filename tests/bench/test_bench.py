@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bench.children import BenchError, mock, run, script
-from bench.measures import our_times, percentile, script_times, write_prompts
+from bench.clients import write_prompts
 from bench.table import Row, markdown_table, quantity, text_table
+from bench.times import our_times, percentile, script_times
 
 ROWS = [
     Row(measure="cpu", unit="us", ours=10, script=118, reference=5, reference_is="floor", ratio_goal=1 / 6),

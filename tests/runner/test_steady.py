@@ -86,6 +86,43 @@ def test_gives_up_on_padding_and_not_on_a_steady_stream() -> None:
         assert steady.text_of(event("b", pad="p" * n)) == "b"
 
 
+@pytest.mark.parametrize(
+    "said", [["a"], ["a", "b", "c"], ["\\", '"', "\\\\", 'x"}]}'], ["\n", "é", "😀"], ["a\\", '","', "b"]]
+)
+def test_texts_of_one_read_end_where_the_shape_does(said: list[str]) -> None:
+    whole = b"".join(event(text) for text in said)
+    for rest in (
+        b"",
+        event("x", finish_reason="stop"),
+        b"data: [DONE]\n\n",
+        event("half")[:-9],
+        b": ping\n\n",
+    ):
+        assert taught().texts_of(b"xyz" + whole + rest, 3) == (said, 3 + len(whole))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        event(""),
+        event("x").replace(b'"x"', b'"x\\"'),
+        event("x").replace(b'"x"', b'"x","y"'),
+        event("x").replace(b'"x"', b'"\xff"'),
+        event("x").replace(b"\n\n", b"\r\n\r\n"),
+        event("x", finish_reason="stop"),
+        b": ping\n\n",
+    ],
+)
+def test_any_doubt_about_one_of_them_is_about_all(odd: bytes) -> None:
+    steady = taught()
+    found, end = steady.texts_of(event("a") + odd + event("b"), 0)
+    assert (found, end) in (([], 0), (["a"], len(event("a"))))
+    assert Steady().texts_of(event("a"), 0) == ([], 0)
+
+
+FAR = 1 << 62  # stamps from here on: no timer of a stream looks at the clock and finds itself late
+
+
 class _Line:
     """Stands for the connection: nothing is paused, nothing is sent."""
 
@@ -99,16 +136,16 @@ async def _through_a_stream(reads: list[bytes]) -> Answer:
     stream = Stream(Timeouts())
     stream.connected(_Line(), None)  # type: ignore[arg-type]
     stream.mode = "sse"
-    for at, data in enumerate(reads):
+    for at, data in enumerate(reads, FAR):
         stream.body(data, at)
         await asyncio.sleep(0)
-    stream.ended(None, len(reads))
+    stream.ended(None, FAR + len(reads))
     return stream.answer
 
 
 def _in_full(reads: list[bytes]) -> Answer:
     parser, answer = Parser(), Answer(quick=False)
-    for at, data in enumerate(reads):
+    for at, data in enumerate(reads, FAR):
         for one in parser.feed(data, at, at - 1):
             answer.feed(one)
     return answer
@@ -157,6 +194,38 @@ def test_a_stream_read_either_way_says_the_same(sent: list[bytes], cuts: list[in
         else:
             reads.append(data)
     assert _said(asyncio.run(_through_a_stream(reads))) == _said(_in_full(reads))
+
+
+nasty = st.sampled_from(["\\", '"', '\\"', "\\\\", '","', '"}]}', "\n\n", "a", " ", "\ud83d\ude00", "é"])
+alike = st.lists(st.one_of(nasty, texts), min_size=1, max_size=8).map(lambda said: b"".join(map(event, said)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(alike, alike, events), max_size=6), st.lists(st.integers(1, 900), max_size=8))
+def test_many_events_a_read_say_what_they_say_one_by_one(sent: list[bytes], sizes: list[int]) -> None:
+    body = b"".join(sent)
+    reads, place = [], 0
+    for size in [*sizes, len(body) or 1]:
+        reads.append(body[place : place + size])
+        place += size
+    reads = [read for read in reads if read]
+    assert _said(asyncio.run(_through_a_stream(reads))) == _said(_in_full(reads))
+
+
+def test_a_flood_is_not_read_event_by_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    fed: list[Any] = []
+    feed = Answer.feed
+
+    def counted(self: Answer, one: Any) -> None:
+        fed.append(one)
+        feed(self, one)
+
+    monkeypatch.setattr(Answer, "feed", counted)
+    body = b"".join(event(f"w{n}") for n in range(1000)) + event("", finish_reason="stop")
+    reads = [body[n : n + 8000] for n in range(0, len(body), 8000)]
+    answer = asyncio.run(_through_a_stream(reads))
+    assert len(answer.token_at) == 1000
+    assert len(fed) < 3 * len(reads) + 10
 
 
 @pytest.mark.parametrize("half", [b": com", b"event: error\n", b"data: {\n", b"x"])
