@@ -69,7 +69,7 @@ class Aim(msgspec.Struct, kw_only=True):
     name: str = ""
 
 
-def run_bench(aims: list[Aim], redact: Redactor, settings: Settings) -> list[Load]:
+def run_bench(aims: list[Aim], redact: Redactor, settings: Settings) -> None:
     """Run the job to its end, and leave what became of it in the sessions of its directories. Blocks."""
     course = aims[0].course
     end = course.end_ns
@@ -83,7 +83,6 @@ def run_bench(aims: list[Aim], redact: Redactor, settings: Settings) -> list[Loa
         for aim in aims:
             aim.opened.journal.close()
         screen.close(job.view())
-    return job.loads
 
 
 class _Job:

@@ -7,35 +7,107 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
-from runner.commands.options import stop
+from runner.commands.options import say, stop
 
 if TYPE_CHECKING:
+    from reports.summary import Summary
+    from runner.bench import Aim
     from runner.commands.bench_setup import Made
-    from runner.load import Load
+
+# Exit codes in the order in which they win (docs/commands.md).
+_ORDER = (130, 2, 1, 97, 99, 98, 75, 0)
+_CALIBRATE_S = 3.0
+_MOST_RATE = 1000.0  # tokens a second of one stream: faster ones are read in bursts, whoever reads
 
 
-def finish(made: Made, loads: list[Load], given: dict[str, Any]) -> int:
+def finish(made: Made, given: dict[str, Any]) -> int:
     """Print how it ended; return the exit code."""
     from reports.formats import RENDERERS
-    from reports.metrics import summarize
     from runner.commands.report import refresh
     from runner.store import StoreError
 
-    summaries = []
     try:
-        for aim in made.aims:
-            summaries.append(summarize(aim.opened.path))
-            refresh(aim.opened.path, summaries[-1])
+        summaries = _summaries(made.aims)
+        if given["calibrate"] and _calibrated(made.aims, summaries):
+            summaries = _summaries(made.aims)
     except StoreError as exc:
         stop(f"the bench is over and its records are kept, but they could not be summed up: {exc}", 1)
+    for aim, summary in zip(made.aims, summaries, strict=True):
+        refresh(aim.opened.path, summary)
     try:
         click.echo(RENDERERS[given["form"]](summaries), nl=False)
     except BrokenPipeError:
         # Whoever read the results has gone; what is left to do does not depend on them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return max(_code(aim.opened.session.ended_by) for aim in made.aims)
+    codes = [
+        _code(aim, summary, given["on_inconclusive"])
+        for aim, summary in zip(made.aims, summaries, strict=True)
+    ]
+    return min(codes, key=_ORDER.index)
 
 
-def _code(ended_by: str | None) -> int:
-    return {"interrupted": 130, "error": 1, None: 1}.get(ended_by, 0)
+def _summaries(aims: list[Aim]) -> list[Summary]:
+    from reports.metrics import summarize
+
+    return [summarize(aim.opened.path) for aim in aims]
+
+
+def _code(aim: Aim, summary: Summary, on_inconclusive: Any) -> int:
+    from reports.judge import exit_code
+
+    session, bench = aim.opened.session, summary.bench
+    ended_by = session.ended_by or "error"
+    judged = 0 if bench is None else exit_code(bench.validity, bench.verdicts, on_inconclusive)
+    name = f"{aim.name}: " if aim.name else ""
+    unwritten = session.counts.get("unwritten", 0)
+    if unwritten:
+        say(f"streamgauge: {name}{unwritten} finished answers found no room on the disk and are lost")
+    if ended_by == "finished":
+        broken = aim.opened.journal.failure
+        if broken is not None:
+            say(f"streamgauge: {name}the journal could not be made safe on the disk: {broken.strerror}")
+            return 1
+        return judged
+    told = {
+        "interrupted": "interrupted: the numbers above are of what was sent until then",
+        "terminated": "stopped by SIGTERM: the numbers above are of what was sent until then",
+        "disk_full": f"stopped: {session.reason} ({aim.opened.path})",
+        "circuit_breaker": f"ended early: {session.reason}. {_ADVICE}",
+        "error": f"ended early: {session.reason or 'an error'}",
+    }
+    say(f"streamgauge: {name}{told.get(ended_by, ended_by)}")
+    if ended_by == "circuit_breaker":
+        # A target that died is judged; where its few failures pass every threshold, it is an error still.
+        return judged or 1
+    return {"interrupted": 130, "terminated": 75, "disk_full": 75}.get(ended_by, 1)
+
+
+_ADVICE = "Check that the server runs, --base-url, --model and the key."
+
+
+def _calibrated(aims: list[Aim], summaries: list[Summary]) -> bool:
+    """Measure this machine's noise at the load that just was, for the report. Returns whether it is kept."""
+    from runner.calibrate import CalibrationError, calibrate
+    from runner.rundir import write_manifest
+
+    benches = [summary.bench for summary in summaries if summary.bench is not None]
+    streams = round(sum(bench.in_flight_mean or bench.load.peak_in_flight or 0 for bench in benches))
+    rates = [summary.metrics["output_rate"].percentiles["p50"] for summary in summaries]
+    rate = min(_MOST_RATE, max((rate for rate in rates if rate), default=0.0))
+    if streams < 1 or rate <= 0:
+        say("note: --calibrate was left out: the bench had no streams or token rates to take as its load")
+        return False
+    say(
+        f"calibrating: {streams:,} streams x {rate:,.0f} tokens/s against the mock server, {_CALIBRATE_S:g} s"
+    )
+    try:
+        found = calibrate(streams, rate, _CALIBRATE_S, search=False)
+        for aim in aims:
+            aim.opened.session.gauge["calibration"] = msgspec.to_builtins(found)
+            write_manifest(aim.opened.path, aim.opened.manifest)
+    except (CalibrationError, OSError) as exc:
+        say(f"note: --calibrate failed: {exc}")
+        return False
+    return True
