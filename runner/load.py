@@ -250,9 +250,11 @@ class Load:
             for number in count():
                 if number == last:
                     break
-                free_since = max(await self._slots.take(), self.began_at)
+                free_since = await self._slots.take()
                 if self._no_more:
                     break
+                if number < course.places[0][1]:
+                    free_since = monotonic_ns()  # the first ones: their places are opened one by one
                 flight = self._flight(number, self._phase(number, free_since))
                 if not await self._launch(flight, free_since, 0):
                     break
