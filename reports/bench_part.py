@@ -88,7 +88,7 @@ def plan(manifest: Manifest) -> Plan | None:
     load = read_load(manifest, session)
     try:
         thresholds = with_defaults(table(manifest.scenario.get("thresholds")))
-    except (ThresholdError, TypeError) as exc:
+    except (ThresholdError, TypeError, AttributeError) as exc:
         thresholds, unjudged["thresholds"] = [], str(exc)
     tally = BenchTally(load, _slo_ms(manifest.scenario, unjudged))
     found = Plan(session, load, tally, thresholds, unjudged)
