@@ -10,7 +10,7 @@ import pandas as pd
 from msgspec import Struct, field
 
 from reports.bench import Bench, Client, Load, Validity
-from reports.distribution import Values
+from reports.distribution import NEEDS, Values
 from reports.gauge import read_cpu, read_gc, read_lag, read_load, session_of, table
 from reports.judge import judge
 from reports.labels import labels
@@ -88,7 +88,7 @@ def plan(manifest: Manifest) -> Plan | None:
     load = read_load(manifest, session)
     try:
         thresholds = with_defaults(table(manifest.scenario.get("thresholds")))
-    except (ThresholdError, TypeError) as exc:
+    except (ThresholdError, TypeError, AttributeError) as exc:
         thresholds, unjudged["thresholds"] = [], str(exc)
     tally = BenchTally(load, _slo_ms(manifest.scenario, unjudged))
     found = Plan(session, load, tally, thresholds, unjudged)
@@ -106,7 +106,7 @@ def _client(summary: Summary, found: Plan) -> Client:
         late_share=tally.late / tally.sends if tally.sends else None,
         delay_free_n=tally.delay_free.n,
         delay_free_p50_ms=tally.delay_free.percentile(50),
-        delay_free_p99_ms=tally.delay_free.percentile(99),
+        delay_free_p99_ms=tally.delay_free.percentile(99) if tally.delay_free.n >= NEEDS[99] else None,
         sent_share=_sent_share(found),
         coalesced_share=chunks.coalesced / chunks.gaps if chunks.gaps else None,
         lag=read_lag(gauge),
@@ -123,10 +123,7 @@ def _sent_share(found: Plan) -> float | None:
     load, tally = found.load, found.tally
     if not load.is_open or load.scheduled is None or load.sent is None:
         return None
-    full = tally.held > 0 or bool(load.held)
-    if load.max_in_flight and load.peak_in_flight:
-        full = full or load.peak_in_flight >= load.max_in_flight
-    of = load.scheduled - ((load.unsent or 0) if full else 0)
+    of = load.scheduled - ((load.unsent or 0) if tally.was_full else 0)
     # A request that could not even connect was tried at its time: that is the server's.
     return min(1.0, max(load.sent, tally.tried) / of) if of > 0 else None
 

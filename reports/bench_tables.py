@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from reports.bench import Bench, Server, Verdict, Window
 from reports.cells import NONE, amount, count, duration, number, percentile, several, share
-from reports.distribution import PERCENTILES, Distribution
+from reports.distribution import NEEDS, PERCENTILES, Distribution
 from reports.layout import Fact, Table, cut, names
 from reports.summary import TIMES, Summary
 
@@ -129,7 +129,9 @@ def client_facts(bench: Bench) -> list[Fact]:
         late = f"{count(client.late)} of {count(client.sends)} over {client.late_over_ms:g} ms late"
         out.append(("sends", f"{late} with a place free ({share(client.late_share)})"))
     if client.delay_free_n:
-        delays = f"p50 {number(client.delay_free_p50_ms)} · p99 {number(client.delay_free_p99_ms)} ms"
+        p99 = client.delay_free_p99_ms
+        tail = f"p99 {UNKNOWN} (needs {NEEDS[99]})" if p99 is None else f"p99 {number(p99)} ms"
+        delays = f"p50 {number(client.delay_free_p50_ms)} ms · {tail}"
         out.append(("delay", f"{delays} with a place free, connecting left out"))
     if client.coalesced_share is not None:
         out.append(("coalesced", f"{share(client.coalesced_share)} of chunks"))

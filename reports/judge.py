@@ -17,6 +17,7 @@ from msgspec import Struct
 from reports.bench import Outcome, Validity, Verdict
 from reports.cells import amount, number, share
 from reports.distribution import Distribution, WithFailures, name_of
+from reports.gauge import table
 from reports.intervals import CONFIDENCE, mean_interval, needs, reliable, share_interval
 from reports.summary import POOLED, Summary
 from scenarios.thresholds import DEFAULTS, METRICS, Threshold
@@ -84,7 +85,7 @@ def _judge(summary: Summary, threshold: Threshold) -> Verdict:
         words=words,
         warnings=warnings,
         default=threshold.text in DEFAULTS.get(threshold.name, ())
-        and threshold.name not in (summary.scenario.get("thresholds") or {}),
+        and threshold.name not in table(summary.scenario.get("thresholds")),
     )
 
 

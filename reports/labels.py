@@ -72,9 +72,8 @@ def _unstable(tally: BenchTally, missed: int) -> Label | str | None:
     load = tally.load
     if not load.is_open:
         return None
-    capped = tally.held > 0 or bool(load.held)
     share = missed / load.scheduled if load.scheduled else 0.0
-    if capped and missed >= LEAST_UNSENT and share > UNSENT:
+    if tally.was_full and missed >= LEAST_UNSENT and share > UNSENT:
         return Label(
             name="UNSTABLE",
             value=None,
@@ -107,8 +106,9 @@ def _unstable(tally: BenchTally, missed: int) -> Label | str | None:
     )
 
 
-def _held(tally: BenchTally) -> Label | None:
-    held = max(tally.held, tally.load.held or 0)
+def _held(tally: BenchTally, missed: int) -> Label | None:
+    # By the records; those that never found a place have none.
+    held = tally.held + (missed if tally.was_full else 0)
     if not held:
         return None
     of = tally.load.scheduled
@@ -181,7 +181,7 @@ def labels(summary: Summary, tally: BenchTally, missed: int) -> tuple[list[Label
     """The labels a bench gets, and those that could not be judged, with why."""
     judged: dict[str, Any] = {
         "UNSTABLE": _unstable(tally, missed),
-        "HELD": _held(tally),
+        "HELD": _held(tally, missed),
         "DRIFT": _drift(tally),
         "SHORT": _short(tally.output_tokens),
         "CACHED": _cached(summary),

@@ -21,6 +21,7 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "nothing_succeeded": (None, 0.0),
 }
 LAG_SHARES = (0.02, 0.10)  # of ttft p50, where that is more
+FEW = 20  # sends with a place free, below which nothing about them is INVALID
 COALESCED_LIMIT = 0.30  # itl is withheld above it; the rest stands
 
 _LIGHTER = "Lower the rate or the concurrency, or use a faster or less busy machine"
@@ -34,6 +35,15 @@ def _beyond(measured: float, limits: tuple[float | None, float | None]) -> tuple
     if warn is not None and measured > warn:
         return "WARN", warn
     return "OK", None
+
+
+def _beyond_of(measured: float, check: str, n: int) -> tuple[Level, float | None]:
+    """The same, of so many sends: a handful never condemns a run.
+
+    Where a server drowned, hardly a send ever had a place free, and those were the first ones.
+    """
+    warn, invalid = LIMITS[check]
+    return _beyond(measured, (warn, invalid if n >= FEW else None))
 
 
 def _unmeasured(check: str, what: str) -> Reason:
@@ -50,7 +60,7 @@ def _unmeasured(check: str, what: str) -> Reason:
 def _late(client: Client, load: Load) -> Reason | None:
     if client.late_share is None:
         return None
-    level, limit = _beyond(client.late_share, LIMITS["late_sends"])
+    level, limit = _beyond_of(client.late_share, "late_sends", client.sends)
     if level == "OK":
         return None
     if not load.is_open:
@@ -76,7 +86,7 @@ def _delay(client: Client) -> list[Reason]:
     ):
         if value is None:
             continue
-        level, limit = _beyond(value, LIMITS[check])
+        level, limit = _beyond_of(value, check, client.delay_free_n)
         if level != "OK":
             out.append(
                 Reason(

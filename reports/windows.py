@@ -249,6 +249,15 @@ class BenchTally:
                 to.reached = (to.reached or 0) + int(both[reached].sum())
                 to.share = to.reached / to.asked if to.asked else None
 
+    @property
+    def was_full(self) -> bool:
+        """Whether `max_in_flight` was ever reached: then who was never sent waited for a place."""
+        load = self.load
+        capped = bool(
+            load.max_in_flight and load.peak_in_flight and load.peak_in_flight >= load.max_in_flight
+        )
+        return capped or self.held > 0 or bool(load.held)
+
     def in_flight(self) -> Floats | None:
         """The mean number of requests that had come and not ended, in each of `SPANS` parts of the window."""
         if self.span is None:

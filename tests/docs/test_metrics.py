@@ -12,7 +12,7 @@ from reports.frame import frame
 from reports.labels import CACHED, DRIFT, GROWTH, LEAST_UNSENT, SHORT, UNSENT
 from reports.server_metrics import NAMES
 from reports.summary import RATES, TIMES, WITH_FAILURES, Summary
-from reports.validity import COALESCED_LIMIT, LAG_SHARES, LIMITS
+from reports.validity import COALESCED_LIMIT, FEW, LAG_SHARES, LIMITS
 from reports.windows import LATE_GAP_SHARE, LATE_MS, SPANS
 from tests.docs.pages import DOCS, code, part, read, table
 
@@ -81,6 +81,7 @@ def test_limits_of_validity() -> None:
     said = {code(row[0]): row[1] for row in table(part(PAGE, "validity"))}
     assert f"{LATE_MS:g} ms" in said["late_sends"]
     assert is_named(LATE_GAP_SHARE, said["late_sends"])
+    assert f"Below {FEW} of them" in read(PAGE)
 
 
 def test_labels() -> None:

@@ -118,7 +118,7 @@ def test_client(bench: Bench) -> None:
     # 23 sent; the held one is out. One was 8 ms late, over max(5 ms, 1 % of 100 ms).
     assert (client.sends, client.late, client.late_over_ms) == (22, 1, 5.0)
     assert client.delay_free_p50_ms == 1.0
-    assert client.delay_free_p99_ms == pytest.approx(1 + 7 * 0.79)
+    assert client.delay_free_p99_ms is None  # needs 100 sends
     # 23 of the 23 that could be sent: the last one never found a place.
     assert client.sent_share == 1.0
     assert client.coalesced_share == 1 / 80

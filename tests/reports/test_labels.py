@@ -122,7 +122,9 @@ def test_held(bench: Any, record: Any) -> None:
     assert label.words.startswith(
         "2 arrivals (50.0%) waited because max_in_flight was reached, the longest 1,500"
     )
-    assert labels(bench([record(0)], load={"scheduled": 10, "held": 3}, name="unsent"))["HELD"].value == 0.3
+    # Three more never found a place, and have no record.
+    stuck = {"scheduled": 10, "sent": 7, "unsent": 3, "peak_in_flight": 100}
+    assert labels(bench([record(0)], load=stuck, name="unsent"))["HELD"].value == 0.3
     assert "HELD" not in labels(bench([record(0)], name="none"))
 
 

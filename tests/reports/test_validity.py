@@ -95,6 +95,19 @@ def test_a_check(check: str, changes: dict[str, Any], level: str) -> None:
     assert all(reason.words and reason.next_step for reason in found.reasons)
 
 
+@pytest.mark.parametrize(("n", "level"), [(19, "WARN"), (20, "INVALID")])
+def test_a_handful_of_sends_never_condemns_a_run(n: int, level: str) -> None:
+    assert judged(late_share=0.2, sends=n).level == level
+    assert judged(delay_free_p50_ms=50.0, delay_free_n=n).level == level
+
+
+@pytest.mark.parametrize(("n", "given"), [(99, False), (100, True)])
+def test_p99_of_the_delay_takes_a_hundred_sends(bench: Any, record: Any, n: int, given: bool) -> None:
+    found = summarize(bench([record(i) for i in range(n)])).bench
+    assert found is not None
+    assert (found.client.delay_free_p99_ms is not None) is given
+
+
 def test_the_worst_counts_and_comes_first() -> None:
     found = judged(late_share=0.02, lag=lag(30.0))
     assert [reason.level for reason in found.reasons] == ["INVALID", "WARN"]
