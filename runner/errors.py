@@ -77,7 +77,7 @@ _BASE_RESP = {
 }
 
 # Statuses that a word for "no credit" makes more exact: some refuse an unpaid bill with 400.
-_OF_QUOTA = frozenset({400, 402, 403, 429})
+_OF_QUOTA = frozenset({400, 403, 429})
 _MARKS = re.compile(r"[^a-z0-9]")
 _CODES = (
     "code",

@@ -126,7 +126,7 @@ class Calls:
         if last.arguments and _is_named(part):
             if index is None:
                 return None  # without an index a name tells, once the last is under way
-            if ident is None and last.id is None and _is_next(last, part):
+            if _is_next(last, part):
                 return None
         return last
 
@@ -135,9 +135,9 @@ def _is_next(last: Call, part: dict[str, Any]) -> bool:
     """Whether a part with a name and the last call's index begins another: Gemini numbers all of them 0."""
     function = part.get("function")
     arguments = function.get("arguments") if isinstance(function, dict) else None
+    begins = isinstance(arguments, dict) or (isinstance(arguments, str) and arguments.startswith("{"))
     # Only where the last came whole: other servers say the name with every piece.
-    whole = len(last.arguments) == 1 and isinstance(arguments, str) and arguments.startswith("{")
-    return whole and is_json(last.arguments[0].encode("utf-8", "replace"))
+    return begins and len(last.arguments) == 1 and is_json(last.arguments[0].encode("utf-8", "replace"))
 
 
 def _is_named(part: dict[str, Any]) -> bool:

@@ -108,6 +108,98 @@ GATEWAYS: dict[str, Case] = {
         made=[tool(None, "f", '{"x":{"y":2}}')],
         tokens=3,
     ),
+    "two calls with index 0, an id for the first only": _calls(
+        call(index=0, id="a", function=fn("f", '{"x":1}')),
+        call(index=0, function=fn("f", '{"x":2}')),
+        _CALLED,
+        made=[tool("a", "f", '{"x":1}'), tool(None, "f", '{"x":2}')],
+        tokens=2,
+    ),
+    "two calls with index 0, an id for the second only": _calls(
+        call(index=0, function=fn("f", '{"x":1}')),
+        call(index=0, id="b", function=fn("f", '{"x":2}')),
+        _CALLED,
+        made=[tool(None, "f", '{"x":1}'), tool("b", "f", '{"x":2}')],
+        tokens=2,
+    ),
+    "two calls with index 0, arguments that are objects": _calls(
+        call(index=0, function={"name": "f", "arguments": {"x": 1}}),
+        call(index=0, function={"name": "f", "arguments": {"x": 2}}),
+        _CALLED,
+        made=[tool(None, "f", '{"x": 1}'), tool(None, "f", '{"x": 2}')],
+        tokens=2,
+    ),
+    "the name once more, and nothing after it": _calls(
+        call(index=0, function=fn("f", '{"x":1}')),
+        call(index=0, function=fn("f", "")),
+        call(index=0, function=fn("f")),
+        _CALLED,
+        made=[tool(None, "f", '{"x":1}')],
+        tokens=1,
+    ),
+    "a call, then a custom one with its index": _calls(
+        call(index=0, function=fn("f", '{"x":1}')),
+        call(index=0, custom={"name": "c", "input": "x"}),
+        _CALLED,
+        made=[{**tool(None, "f", '{"x":1}'), "custom": {"name": "c", "input": "x"}}],
+        tokens=2,
+    ),
+    "no index, a name after arguments in pieces": _calls(
+        call(function=fn("f", '{"x":')),
+        call(function=fn(None, "1}")),
+        call(function=fn("f", '{"x":')),
+        call(function=fn(None, "2}")),
+        _CALLED,
+        made=[tool(None, "f", '{"x":1}'), tool(None, "f", '{"x":2}')],
+        tokens=4,
+    ),
+    "calls of odd types": Case(
+        sse(
+            delta("Hel", tool_calls=7),
+            delta("lo", tool_calls="x", function_call="y"),
+            {**delta("!", function_call=None, tool_calls=None), "vendor": 1},
+            _END,
+        ),
+        text="Hello!",
+        tokens=3,
+        more={"tool_calls": None},
+    ),
+    "no calls, and one the old way": _calls(
+        delta(tool_calls=[], function_call=fn("f", "{}")),
+        delta(finish="function_call"),
+        made=[tool(None, "f", "{}")],
+        tokens=1,
+        finish="function_call",
+    ),
+    "the whole message at the end, by other names": Case(
+        sse(
+            delta("Hello", reasoning="hm", refusal="no", function_call=fn("f", "{}")),
+            _choice(
+                index=0,
+                message={
+                    "content": "Hello",
+                    "reasoning": "hm",
+                    "reasoning_details": [{"type": "reasoning.text", "text": "hm"}],
+                    "refusal": "no",
+                    "function_call": fn("f", "{}"),
+                },
+                finish_reason="stop",
+            ),
+            done=True,
+        ),
+        tokens=1,
+        more={"reasoning": "hm", "refusal": "no", "tool_calls": [tool(None, "f", "{}")]},
+    ),
+    "a part without a text is no token": Case(
+        sse(delta([{"type": "reference", "reference_ids": [1]}]), delta("Hello"), _END), tokens=1
+    ),
+    "a chunk as an error event, and as a ping": Case(
+        sse(*UNFINISHED, ("ping", delta("x")), ("keepalive", delta("x")), ("keep_alive", delta("x")))
+        + sse(("error", delta("x", finish="stop"))),
+        Kind.STREAM_ERROR,
+        "Hellox",
+        None,
+    ),
     "the name with every piece, an object each": _calls(
         call(index=0, function=fn("f", '[{"x":1},')),
         call(index=0, function=fn("f", '{"x":2}')),

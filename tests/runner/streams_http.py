@@ -262,6 +262,7 @@ HTTP: dict[str, Http] = {
     ),
     "205": Http(_refused(b"205 Reset", b""), Kind.EMPTY_STREAM, "", status=205),
     "201": Http(_CHUNKED.replace(b"200 OK", b"201 Created") + _piece(BODY) + _END, status=201),
+    "299": Http(_CHUNKED.replace(b"200 OK", b"299 Odd") + _piece(BODY) + _END, status=299),
     # refusals
     "300": Http(_refused(b"300 X", b""), Kind.REDIRECT, "", status=300),
     "304": Http(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n", Kind.REDIRECT, "", status=304),

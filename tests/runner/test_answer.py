@@ -98,6 +98,25 @@ def test_both_ways_agree_on_two_ends_in_one_read() -> None:
     assert general.response["created"] == 1_700_000_000
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_has_a_field_of_its_own_is_kept_nowhere_else(quick: bool) -> None:
+    delta_keys: dict[str, Any] = {
+        "refusal": None,
+        "tool_calls": None,
+        "function_call": None,
+        "reasoning_content": None,
+    }
+    odd = {**delta("a", role="assistant", reasoning="hm", **delta_keys), "vendor": 1}
+    whole = {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}
+    failed = {**delta(finish="error"), "error": {"message": "m"}}
+    for payloads in ((odd, delta(finish="stop")), (odd, {"choices": [whole]}), (odd, failed)):
+        answer = said(*payloads, quick=quick)
+        assert answer.extra() == {}
+        assert answer.response.keys() <= {"id", "model", "created", "vendor"}
+    answer = said({"choices": [{**whole, "error": None, "text": None, "usage": usage(1)}]}, quick=quick)
+    assert answer.extra() == {}
+
+
 _TIMED = {"first_token", "first_content", "last_token", "token_at", "done"}
 
 
