@@ -58,6 +58,7 @@ def everything(answer: Answer) -> dict[str, Any]:
         "token_at": answer.token_at,
         "chunk_tokens": answer.chunk_tokens(),
         "done": answer.done_at,
+        "closing": answer.closing_at,
         "finished": answer.finished,
         "error": answer.error,
         "verdicts": [answer.verdict(broken=True), answer.verdict(broken=False)],
@@ -117,7 +118,28 @@ def test_what_has_a_field_of_its_own_is_kept_nowhere_else(quick: bool) -> None:
     assert answer.extra() == {}
 
 
-_TIMED = {"first_token", "first_content", "last_token", "token_at", "done"}
+@pytest.mark.parametrize(
+    ("chunk", "plain"),
+    [
+        (delta("a"), "a"),
+        (delta("a", role="assistant", reasoning=None, refusal="", tool_calls=[]), "a"),
+        (delta("a", refusal="no"), None),
+        (delta("a", reasoning="hm"), None),
+        (delta("a", tool_calls=[{"index": 0, "function": {"name": "f"}}]), None),
+        (delta("a", finish="stop"), None),
+        (delta("a", index=1), None),
+        (delta(""), None),
+        (delta(), None),
+        ({**delta("a"), "usage": usage(1)}, None),
+        ({**delta("a"), "choices": [*delta("a")["choices"], *delta("b")["choices"]]}, None),
+        ({**delta("a"), "vendor": 1}, None),
+    ],
+)
+def test_what_the_steady_way_may_take_for_more_of_the_same(chunk: Any, plain: str | None) -> None:
+    assert said(delta("x"), chunk).plain == plain
+
+
+_TIMED = {"closing", "first_token", "first_content", "last_token", "token_at", "done"}
 
 
 def untimed(answer: Answer) -> dict[str, Any]:
