@@ -7,6 +7,7 @@ plain JSON, forgiving what can be forgiven. Both must agree: a test sends every 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -17,13 +18,16 @@ from runner.errors import EXCERPT_LIMIT, error_object, kind_of_payload, message_
 from runner.record import ErrorKind
 from runner.sse import BARE, Event
 
-# Said in place of a finish reason by servers that gave up on the answer.
-ABORTS = frozenset({"error", "abort", "insufficient_system_resource"})
+# Said in place of a finish reason by servers that gave up on the answer; TensorRT-LLM's and Zhipu's are last.
+ABORTS = frozenset(
+    {"error", "abort", "insufficient_system_resource", "cancelled", "timeout", "network_error"}
+)
 # Fewer bytes than most tokenizers need for a token of most texts (English about 4): a guess that is rather
 # too high, for servers that send no usage.
 BYTES_A_TOKEN = 3
 _NO_REASON = frozenset({None, "", "null"})
 _DONE = frozenset({b"[DONE]", b'"[DONE]"'})
+_DATA_AGAIN = re.compile(rb"(?:data:\s*)+")
 _PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 _CHOICE_KEYS = frozenset({"index", "delta", "message", "finish_reason", "text", "usage", "error"})
 META_KEYS = ("id", "model", "created", "provider", "system_fingerprint", "service_tier")
@@ -271,6 +275,11 @@ class Answer:
 
     def _not_json(self, text: bytes, kind: str, at: int) -> None:
         shown = text[:EXCERPT_LIMIT].decode("utf-8", "replace")
+        again = _DATA_AGAIN.match(text)
+        if again is not None:  # a proxy put its own `data:` before the server's
+            self.feed((text[again.end() :], kind, at))
+            self.plain = None
+            return
         lines = text.split(b"\n")
         if len(lines) > 1 and all(map(_is_whole, lines)):
             for line in lines:  # the blank lines between these events were forgotten
@@ -323,7 +332,7 @@ class Answer:
 
     def _general_choice(self, choice: dict[str, Any], at: int) -> bool:
         index = choice.get("index")
-        state = self._choice(index if isinstance(index, int) and not isinstance(index, bool) else 0)
+        state = self._choice(index if type(index) is int else _index_of(index))
         said = len(state.text)
         delta, message = choice.get("delta"), choice.get("message")
         token = False
@@ -336,9 +345,12 @@ class Answer:
         if len(state.text) > said and self.first_content_at is None:
             self.first_content_at = at
         reason = choice.get("finish_reason")
-        if isinstance(reason, str) and reason not in _NO_REASON:
-            state.finish_reason = reason
-            self.closing_at = at
+        if reason is not None:
+            if isinstance(reason, dict):
+                reason = reason.get("type")  # SGLang's own form
+            if isinstance(reason, str) and reason not in _NO_REASON:
+                state.finish_reason = reason
+                self.closing_at = at
         for key, value in choice.items():
             if key not in _CHOICE_KEYS and value is not None:
                 state.extra.setdefault(key, []).append(value)
@@ -349,6 +361,15 @@ class Answer:
             value = source.get(key)
             if value:  # Azure's first chunk has "" and 0 in their places
                 self.response[key] = value
+
+
+def _index_of(index: object) -> int:
+    """The number of a choice, which some servers write as a text; 0 where it has none."""
+    if isinstance(index, str) and len(index) < 5 and index.isascii() and index.isdigit():
+        return int(index)
+    if isinstance(index, float) and index.is_integer():
+        return int(index)
+    return 0
 
 
 def _is_abort(reason: object) -> bool:

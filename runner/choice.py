@@ -97,7 +97,8 @@ class ChoiceState:
     def _add_part(self, part: dict[str, Any]) -> bool:
         kind = part.get("type")
         if kind in ("thinking", "reasoning"):
-            thought = part.get("thinking") or part.get("reasoning") or part.get("text")
+            names = ("thinking", "reasoning", "text", "summary")
+            thought = next((part[name] for name in names if part.get(name)), None)
             pieces = thought if isinstance(thought, list) else [thought]
             found = [_add_text(self.reasoning, p.get("text") if isinstance(p, dict) else p) for p in pieces]
             return any(found)

@@ -20,7 +20,9 @@ _BY_STATUS = {
     407: ErrorKind.AUTH,  # a proxy's
     408: ErrorKind.TIMEOUT,
     409: ErrorKind.SERVER_ERROR,
+    424: ErrorKind.SERVER_ERROR,  # the model failed: TGI, SageMaker
     429: ErrorKind.RATE_LIMIT,
+    498: ErrorKind.OVERLOADED,  # Groq's flex tier is full
     503: ErrorKind.OVERLOADED,
     529: ErrorKind.OVERLOADED,
 }
@@ -30,14 +32,14 @@ _BY_STATUS = {
 _WORDS = {
     ErrorKind.QUOTA: """
         insufficientquota billinghardlimitreached billing exceededcurrentquota insufficientbalance
-        insufficientcredits paymentrequired arrearage""",
+        insufficientcredits paymentrequired arrearage accountoverdue budgetexceeded""",
     ErrorKind.RATE_LIMIT: """
         ratelimitexceeded ratelimit ratelimitreached ratelimited toomanyrequests resourceexhausted throttling
         throttled throttlingratequota throttlingallocationquota throttlingburstrate limitrequests
         limitburstrate tokens requests""",
     ErrorKind.OVERLOADED: """
         overloaded engineoverloaded modeloverloaded serveroverloaded serviceunavailable unavailable
-        overcapacity modelnotready""",
+        overcapacity modelnotready nocapacity capacityexceeded serverbusy""",
     ErrorKind.SERVER_ERROR: """
         server internalserver internal api modelstream model generation incompletegeneration badgateway
         apiconnection upstream enginedead aborted""",
@@ -74,6 +76,8 @@ _BASE_RESP = {
     2056: 429,
 }
 
+# Statuses that a word for "no credit" makes more exact: some refuse an unpaid bill with 400.
+_OF_QUOTA = frozenset({400, 403, 429})
 _MARKS = re.compile(r"[^a-z0-9]")
 _CODES = (
     "code",
@@ -109,13 +113,9 @@ def kind_of_payload(error: object, status: int | None = None) -> ErrorKind:
     whose code is `insufficient_quota` does not pass with time.
     """
     words = _words(error)
-    known = [_BY_WORD[word] for word in words if word in _BY_WORD]
+    known = [kind for word in words if (kind := _BY_WORD.get(word)) is not None]
     if status is not None:
-        return (
-            ErrorKind.QUOTA
-            if ErrorKind.QUOTA in known and status in {402, 403, 429}
-            else kind_of_status(status)
-        )
+        return ErrorKind.QUOTA if ErrorKind.QUOTA in known and status in _OF_QUOTA else kind_of_status(status)
     if ErrorKind.QUOTA in known:
         return ErrorKind.QUOTA
     for word in words:
@@ -127,8 +127,14 @@ def kind_of_payload(error: object, status: int | None = None) -> ErrorKind:
 def _words(error: object) -> list[str]:
     if not isinstance(error, dict):
         return []
-    found = [error.get(key) for key in _CODES]
-    return [_word(str(value)) for value in found if isinstance(value, str) or type(value) is int]
+    found = [str(v) for key in _CODES if isinstance(v := error.get(key), str) or type(v) is int]
+    return [word for text in found for word in (_word(text), *_parts(text))]
+
+
+def _parts(text: str) -> list[str]:
+    """What stands before and behind the points: `Throttling.RateQuota`, `litellm.RateLimitError`."""
+    first, point, rest = text[:200].partition(".")
+    return [_word(first), _word(rest.rpartition(".")[2])] if point and not first.isdigit() else []
 
 
 def _word(text: str) -> str:
@@ -147,7 +153,7 @@ def error_object(payload: object) -> object | None:
         return None
     error = payload.get("error")
     if error:
-        return _with_codes(error, payload)
+        return _with_codes(error[0] if isinstance(error, list) else error, payload)  # a list: Cloudflare's
     if payload.get("object") == "error" or payload.get("type") == "error":
         return payload
     if "choices" not in payload:

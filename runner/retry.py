@@ -130,10 +130,9 @@ def _reset(text: str, wall_s: float) -> float | None:
 
 def _number(text: str) -> float | None:
     try:
-        value = float(text.strip())
+        return float(text.strip())  # NaN and infinity too: neither is sane
     except ValueError:
         return None
-    return value if value == value and abs(value) != float("inf") else None  # noqa: PLR0124 - NaN is not itself
 
 
 def _date(text: str, wall_s: float) -> float | None:

@@ -106,8 +106,6 @@ class Parser:
         return events
 
     def _skip_bom(self, data: bytes) -> bytes:
-        if not data:
-            return data
         if self._partial:
             data = b"".join(self._partial) + data
             self._partial.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from runner.chunks import joined
+from runner.chunks import is_json, joined
 
 _KEYS = frozenset({"index", "id", "type", "function"})
 
@@ -123,9 +123,21 @@ class Calls:
             # An id nobody had: a new call, for some servers number all of them 0. Not without a name: others
             # give every piece an id of its own.
             return None if _is_named(part) or index is None else last
-        if index is None and last.arguments and _is_named(part):
-            return None  # without an index a name tells, once the last is under way
+        if last.arguments and _is_named(part):
+            if index is None:
+                return None  # without an index a name tells, once the last is under way
+            if _is_next(last, part):
+                return None
         return last
+
+
+def _is_next(last: Call, part: dict[str, Any]) -> bool:
+    """Whether a part with a name and the last call's index begins another: Gemini numbers all of them 0."""
+    function = part.get("function")
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    begins = isinstance(arguments, dict) or (isinstance(arguments, str) and arguments.startswith("{"))
+    # Only where the last came whole: other servers say the name with every piece.
+    return begins and len(last.arguments) == 1 and is_json(last.arguments[0].encode("utf-8", "replace"))
 
 
 def _is_named(part: dict[str, Any]) -> bool:

@@ -44,7 +44,7 @@ def statuses(kind: ErrorKind) -> str:
         return "3xx"
     rest = {ErrorKind.BAD_REQUEST: "any other 4xx", ErrorKind.SERVER_ERROR: "any other 5xx"}
     if kind in rest:
-        named = [status for status in (400, 404, 405, 409, 413, 422, 500, 502, 504) if status in found]
+        named = [status for status in (400, 404, 405, 409, 413, 422, 424, 500, 502, 504) if status in found]
         return ", ".join([*map(str, named), rest[kind]])
     return ", ".join(map(str, found)) or "-"
 

@@ -19,13 +19,14 @@ from tests.runner.streams_bad import BAD
 from tests.runner.streams_calls import CALLS
 from tests.runner.streams_errors import IN_BAND
 from tests.runner.streams_framing import FRAMING
+from tests.runner.streams_gateways import GATEWAYS
 from tests.runner.streams_good import GOOD
 from tests.runner.streams_json import HELLO, Case, delta, sse, usage
 from tests.runner.streams_vendors import VENDORS
 
 __all__ = ["CORPUS", "HELLO", "delta", "sse", "usage"]  # besides what is made here
 
-CORPUS: dict[str, Case] = {**GOOD, **VENDORS, **CALLS, **FRAMING, **BAD, **IN_BAND}
+CORPUS: dict[str, Case] = {**GOOD, **VENDORS, **GATEWAYS, **CALLS, **FRAMING, **BAD, **IN_BAND}
 # All but those that are too large to be cut everywhere.
 HANDY = [name for name, case in CORPUS.items() if len(case.body) < 50_000]
 

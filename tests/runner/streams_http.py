@@ -262,6 +262,7 @@ HTTP: dict[str, Http] = {
     ),
     "205": Http(_refused(b"205 Reset", b""), Kind.EMPTY_STREAM, "", status=205),
     "201": Http(_CHUNKED.replace(b"200 OK", b"201 Created") + _piece(BODY) + _END, status=201),
+    "299": Http(_CHUNKED.replace(b"200 OK", b"299 Odd") + _piece(BODY) + _END, status=299),
     # refusals
     "300": Http(_refused(b"300 X", b""), Kind.REDIRECT, "", status=300),
     "304": Http(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n", Kind.REDIRECT, "", status=304),
@@ -285,6 +286,70 @@ HTTP: dict[str, Http] = {
     ),
     "402": Http(_refused(b"402 X", b""), Kind.QUOTA, "", status=402),
     "403, quota": Http(_refused(b"403 X", _QUOTA), Kind.QUOTA, "", status=403),
+    "400, a bill": Http(
+        _refused(b"400 X", b'{"code": "Arrearage", "message": "m"}'), Kind.QUOTA, "", status=400
+    ),
+    "400, over a gateway's budget": Http(
+        _refused(b"400 X", b'{"error": {"message": "m", "type": "budget_exceeded", "code": "400"}}'),
+        Kind.QUOTA,
+        "",
+        status=400,
+    ),
+    "401, a text": Http(_refused(b"401 X", b'{"error": "Unauthorized"}'), Kind.AUTH, "", status=401),
+    "403, a page": Http(
+        _refused(b"403 X", b"<!DOCTYPE html><title>Just a moment...</title>"), Kind.AUTH, "", status=403
+    ),
+    "413, tokens a minute": Http(
+        _refused(b"413 X", b'{"error": {"type": "tokens", "code": "rate_limit_exceeded"}}'),
+        Kind.BAD_REQUEST,
+        "",
+        status=413,
+    ),
+    "424, tgi": Http(
+        _refused(b"424 X", b'{"error": "Request failed during generation", "error_type": "generation"}'),
+        Kind.SERVER_ERROR,
+        "",
+        status=424,
+    ),
+    "498, groq": Http(_refused(b"498 X", b""), Kind.OVERLOADED, "", status=498),
+    "503, hugging face": Http(
+        _refused(b"503 X", b'{"error": "Model is currently loading", "estimated_time": 20.0}'),
+        Kind.OVERLOADED,
+        "",
+        status=503,
+    ),
+    "an event stream of amazon's": Http(
+        _CHUNKED.replace(b"text/event-stream", b"application/vnd.amazon.eventstream")
+        + _piece(b"\0\0\0\x8b\0\0\0\x4b\xd1\x0b\xf9\x16\r:content-type")
+        + _END,
+        Kind.BAD_CONTENT_TYPE,
+        "",
+    ),
+    "google's list over several lines": Http(
+        _CHUNKED.replace(b"text/event-stream", b"application/json")
+        + _piece(json.dumps([{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}], indent=2).encode())
+        + _END,
+        Kind.RATE_LIMIT,
+        "",
+    ),
+    "lm studio, 200 anyway": Http(
+        _refused(
+            b"200 OK",
+            b'{"error":"Unexpected endpoint or method. Returning 200 anyway"}',
+            b"Content-Type: application/json\r\n",
+        ),
+        Kind.STREAM_ERROR,
+        "",
+    ),
+    "null": Http(_sized(4, b"null"), Kind.EMPTY_STREAM, ""),
+    "a text in quotes": Http(
+        _refused(b"200 OK", b'"ok"', b"Content-Type: application/json\r\n"), Kind.BAD_CONTENT_TYPE, ""
+    ),
+    "envoy's words": Http(
+        _refused(b"200 OK", b"upstream connect error", b"Content-Type: text/plain\r\n"),
+        Kind.BAD_CONTENT_TYPE,
+        "",
+    ),
     "451": Http(_refused(b"451 X", b""), Kind.BAD_REQUEST, "", status=451),
     "500 until the end": Http(b"HTTP/1.1 500 X\r\n\r\nsorry", Kind.SERVER_ERROR, "", "close", 500),
     "500 without a body, reset": Http(b"HTTP/1.1 500 X\r\n\r\n", Kind.SERVER_ERROR, "", "reset", 500),

@@ -58,6 +58,7 @@ def everything(answer: Answer) -> dict[str, Any]:
         "token_at": answer.token_at,
         "chunk_tokens": answer.chunk_tokens(),
         "done": answer.done_at,
+        "closing": answer.closing_at,
         "finished": answer.finished,
         "error": answer.error,
         "verdicts": [answer.verdict(broken=True), answer.verdict(broken=False)],
@@ -98,7 +99,47 @@ def test_both_ways_agree_on_two_ends_in_one_read() -> None:
     assert general.response["created"] == 1_700_000_000
 
 
-_TIMED = {"first_token", "first_content", "last_token", "token_at", "done"}
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_has_a_field_of_its_own_is_kept_nowhere_else(quick: bool) -> None:
+    delta_keys: dict[str, Any] = {
+        "refusal": None,
+        "tool_calls": None,
+        "function_call": None,
+        "reasoning_content": None,
+    }
+    odd = {**delta("a", role="assistant", reasoning="hm", **delta_keys), "vendor": 1}
+    whole = {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}
+    failed = {**delta(finish="error"), "error": {"message": "m"}}
+    for payloads in ((odd, delta(finish="stop")), (odd, {"choices": [whole]}), (odd, failed)):
+        answer = said(*payloads, quick=quick)
+        assert answer.extra() == {}
+        assert answer.response.keys() <= {"id", "model", "created", "vendor"}
+    answer = said({"choices": [{**whole, "error": None, "text": None, "usage": usage(1)}]}, quick=quick)
+    assert answer.extra() == {}
+
+
+@pytest.mark.parametrize(
+    ("chunk", "plain"),
+    [
+        (delta("a"), "a"),
+        (delta("a", role="assistant", reasoning=None, refusal="", tool_calls=[]), "a"),
+        (delta("a", refusal="no"), None),
+        (delta("a", reasoning="hm"), None),
+        (delta("a", tool_calls=[{"index": 0, "function": {"name": "f"}}]), None),
+        (delta("a", finish="stop"), None),
+        (delta("a", index=1), None),
+        (delta(""), None),
+        (delta(), None),
+        ({**delta("a"), "usage": usage(1)}, None),
+        ({**delta("a"), "choices": [*delta("a")["choices"], *delta("b")["choices"]]}, None),
+        ({**delta("a"), "vendor": 1}, None),
+    ],
+)
+def test_what_the_steady_way_may_take_for_more_of_the_same(chunk: Any, plain: str | None) -> None:
+    assert said(delta("x"), chunk).plain == plain
+
+
+_TIMED = {"closing", "first_token", "first_content", "last_token", "token_at", "done"}
 
 
 def untimed(answer: Answer) -> dict[str, Any]:

@@ -24,6 +24,10 @@ from runner.record import ErrorKind
         (409, "server_error"),
         (429, "rate_limit"),
         *[(s, "server_error") for s in (500, 501, 502, 504, 520, 522, 524, 599)],
+        (399, "redirect"),
+        (400, "bad_request"),
+        (424, "server_error"),
+        (498, "overloaded"),
         (503, "overloaded"),
         (529, "overloaded"),
         *[(s, "protocol") for s in (0, 600, 999)],
@@ -39,6 +43,10 @@ def test_statuses(status: int, kind: str) -> None:
         ({"code": "insufficient_quota"}, 429, "quota"),
         ({"type": "insufficient_quota"}, 429, "quota"),
         ({"type": "insufficient_quota"}, 403, "quota"),
+        ({"code": "Arrearage"}, 400, "quota"),
+        ({"type": "budget_exceeded"}, 400, "quota"),
+        ({"type": "insufficient_quota"}, 401, "auth"),
+        ({"code": "model_overloaded"}, 424, "server_error"),
         ({"message": "your quota is exceeded: insufficient_quota"}, 429, "rate_limit"),
         ("insufficient_quota", 429, "rate_limit"),
         ({"type": "insufficient_quota"}, 500, "server_error"),
@@ -69,6 +77,18 @@ def test_the_status_decides_but_for_quota(error: Any, status: int, kind: str) ->
         ({"code": "unauthenticated:bad-credentials"}, "auth"),
         ({"status": "RESOURCE_EXHAUSTED"}, "rate_limit"),
         ({"error_type": "overloaded"}, "overloaded"),
+        ({"error_code": 429}, "rate_limit"),
+        ({"code": "forbidden"}, "auth"),
+        ({"code": "gateway_timeout"}, "timeout"),
+        ({"code": "tool_use_failed"}, "bad_request"),
+        ({"code": 300}, "redirect"),
+        ({"code": 299}, "stream_error"),
+        ({"code": 599}, "server_error"),
+        ({"code": 600}, "stream_error"),
+        ({"code": "Throttling.Any"}, "rate_limit"),
+        ({"type": "any.module.RateLimitError"}, "rate_limit"),
+        ({"code": "1.throttling"}, "stream_error"),
+        ({"code": "a.throttling.b"}, "stream_error"),
         ({"http_status_code": 422}, "bad_request"),
         ({"type": "error", "code": "error"}, "stream_error"),
         ({"message": "rate_limit_exceeded"}, "stream_error"),
@@ -83,6 +103,24 @@ def test_the_status_decides_but_for_quota(error: Any, status: int, kind: str) ->
 )
 def test_inside_a_200_words_and_codes_decide(error: Any, kind: str) -> None:
     assert kind_of_payload(error) == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        ("server_error", (1000, 1013, 1024, 1033)),
+        ("timeout", (1001,)),
+        ("rate_limit", (1002, 1039, 1041, 2045, 2056)),
+        ("auth", (1004, 2049)),
+        ("quota", (1008,)),
+        ("bad_request", (1026, 1027, 1042, 2013)),
+        ("stream_error", (1, 999, 1003, 1007, 1040, 2044, 9999)),
+    ],
+)
+def test_the_numbers_of_minimax(kind: str, numbers: tuple[int, ...]) -> None:
+    for number in numbers:
+        error = error_object({"choices": [], "base_resp": {"status_code": number, "status_msg": "m"}})
+        assert kind_of_payload(error) == kind, number
 
 
 @pytest.mark.parametrize("code", ["²", "9" * 5000, "٤٢٩", "-429", "429.0", " 429", ""])
@@ -116,7 +154,7 @@ def test_nothing_a_server_says_raises(payload: Any, status: int | None) -> None:
         ({"error": "Unauthorized"}, "Unauthorized"),
         ({"error": {"type": "t"}}, "t"),
         ({"error": {"code": 5}}, "5"),
-        ({"error": ["a"]}, "['a']"),
+        ({"error": ["a"]}, "a"),
         ({"error": 7}, "7"),
         ({"error": True}, "True"),
         ({"error": {"message": None, "detail": "d"}}, "d"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.record import ErrorKind
-from runner.retry import HINT_CAP_S, LIMITS, attempts_left, is_retryable, wait_s
+from runner.retry import HINT_CAP_S, LIMITS, attempts_left, hint_s, is_retryable, wait_s
 
 NOW = 1_792_000_000.0  # Wed, 14 Oct 2026 17:46:40 GMT
 RETRIED = {
@@ -160,7 +160,35 @@ def test_the_reset_of_a_limit_with_nothing_left(text: str, seconds: float) -> No
     assert found[1] == "x-ratelimit-reset"
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-3", "ms", "1x", "3000000000000000", "1700000000"])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1d", 86_400.0),
+        ("1d2h3m4s5ms", 93_784.005),
+        ("2h", 7200.0),
+        ("604800", 604_800.0),
+        ("168h", 604_800.0),
+    ],
+)
+def test_long_resets(text: str, seconds: float) -> None:
+    """They are believed up to a week, and end the request rather than make it wait."""
+    headers = {"x-ratelimit-reset-tokens": text, "x-ratelimit-remaining-tokens": "0"}
+    found = hint_s(headers, NOW)
+    assert found is not None
+    assert found[0] == pytest.approx(seconds)
+    assert wait_s(headers, 0, Fixed(1.0), NOW) is None
+
+
+@pytest.mark.parametrize("what", ["requests", "tokens", "input-tokens", "output-tokens"])
+def test_every_limit_has_its_reset(what: str) -> None:
+    headers = {f"x-ratelimit-reset-{what}": "9s", f"x-ratelimit-remaining-{what}": "0"}
+    assert wait_s(headers, 0, Fixed(1.0), NOW) == (9.0, "x-ratelimit-reset")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["nan", "inf", "-inf", "604801", "169h", "", "soon", "-3", "ms", "1x", "3000000000000000", "1700000000"],
+)
 def test_resets_that_count_as_absent(text: str) -> None:
     assert hinted(x_ratelimit_reset_tokens=text, x_ratelimit_remaining_tokens="0") == BACKOFF
 

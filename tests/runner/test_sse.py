@@ -198,6 +198,28 @@ def test_reads_that_end_where_lines_end(pieces: list[bytes]) -> None:
     assert feed_all(pieces) == expected(b"".join(pieces), pieces)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "idle"),
+    [
+        ([], False),
+        ([b"\n"], True),
+        ([b"data: a\n\n"], True),
+        ([b": a\n"], True),
+        ([b"data: a\n"], False),
+        ([b"\n", b"da"], False),
+        ([b"event: e\n"], False),
+        ([b"event: e\n\n"], True),
+        ([b"data: a\r\n\r"], False),
+        ([b"data: a\r\n\r", b"\n"], True),
+    ],
+)
+def test_idle_is_where_nothing_is_pending(pieces: list[bytes], idle: bool) -> None:
+    parser = Parser()
+    for number, data in enumerate(pieces):
+        parser.feed(data, number, number)
+    assert parser.idle is idle
+
+
 def test_no_type_a_server_sends_is_taken_for_a_bare_line() -> None:
     assert bare(feed_all([b"event: " + BARE.encode() + b"\ndata: x\n\n"])) == [(b"x", "bare")]
 

@@ -209,6 +209,17 @@ async def test_tokens_that_keep_coming_never_set_off_the_gap_timer(monkeypatch: 
     assert play.stream.timer == "token_gap"
 
 
+@pytest.mark.parametrize("code", [200, 299, 300, 503])
+async def test_who_waits_for_the_head_is_told_once(code: int) -> None:
+    play = Play()
+    told = []
+    play.stream.on_head = lambda: told.append(play.stream.status)
+    play.begin(code)
+    play.body(sse(delta("a")))
+    assert told == [code]
+    assert play.stream.mode == ("sse" if code < 300 else "refusal")
+
+
 async def test_comments_are_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     play = Play(Timeouts(None, None, None, 100, None))

@@ -102,6 +102,7 @@ def test_no_bytes_raise_anything_else(pieces: list[bytes], name: str) -> None:
         ("", [], True),
         ("identity", [], True),
         ("UTF-8", [], True),
+        ("none, utf8,chunked", [], True),
         ("gzip", ["gzip"], True),
         ("X-GZip", ["gzip"], True),
         (" deflate , gzip,", ["deflate", "gzip"], True),
