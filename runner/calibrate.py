@@ -11,23 +11,25 @@ import gc
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import msgspec
 
 from runner.accuracy import Accuracy, Answered, Off, accuracy, lateness
 from runner.client import Client
-from runner.delivery import Delivery, encode_line
+from runner.delivery import Delivery
+from runner.engine import Engine
 from runner.fleet import Endpoint, Fleet
 from runner.gate import Gate
 from runner.gauge import Gauge
+from runner.limits import Breaker, Slots
 from runner.mock.config import MockConfig, Spread
-from runner.mock.timing import Timing, request_rng
+from runner.mock.log import Entry
 from runner.on_loop import run_on_loop
 from runner.record import Record
 from runner.redact import Redactor
-from runner.ruler import Ruler, RulerError, ruler
+from runner.ruler import Ruler, RulerError, planned, ruler
 from runner.target import make_target
 from runner.timeouts import Timeouts
 from runner.transport import open_session
@@ -219,31 +221,76 @@ def _next(low: int, high: int, most: int) -> int:
 
 
 async def _measure(mock: Ruler, config: MockConfig, streams: int, rate: float, seconds: float) -> Level:
-    """Answers of about a second, one after the other on each stream."""
+    """Answers of about a second, as many at once as there are streams."""
     target = make_target(mock.base_url, None)
     answers = max(round(seconds / _ANSWER_S), 1)
     tokens = max(round(rate * seconds / answers), 2)
     async with open_session(target.headers) as session:
         client = Client(session, target, Timeouts(first_token=30, token_gap=30), Redactor([]))
-        send = _sender(client)
         # First connections: opening them is no part of what is measured.
-        await _all_at_once(streams, lambda number: send(number, 2))
-        kept: list[Answered] = []
-        failed: list[str] = []
-
-        async def one(number: int) -> None:
-            for turn in range(answers):
-                record = await send(number + streams * turn, tokens)
-                _keep(record, kept, failed)
-
+        await _load(client, streams, streams, 2)
         gauge = Gauge()
         gauge.start()
-        await _all_at_once(streams, one)
+        lines = await _load(client, streams, streams * answers, tokens)
         seen = gauge.stop()
-    if failed:
-        raise RulerError(f"{len(failed)} of {streams * answers} requests to the mock failed: {failed[0]}")
+    kept = answers_in(lines)
     entries = await asyncio.to_thread(mock.entries, {answer.request_id for answer in kept})
     return _level(config, streams, rate, kept, entries, seen)
+
+
+async def _load(client: Client, streams: int, count: int, tokens: int) -> list[bytes]:
+    """Requests by the way that `run` sends them, up to the line of the record: only the disk is left out."""
+    lines = _Lines()
+    delivery = Delivery(Gate(Fleet([Endpoint(client, "")])), session=0, anchor_ns=0, retries=0)
+    slots = Slots(streams)
+    slots.open_all()
+    await Engine(delivery, lines, slots, Breaker(), lambda _: None).run(_requests(count, tokens))
+    return lines.taken
+
+
+async def _requests(count: int, tokens: int) -> AsyncGenerator[Request]:
+    for number in range(count):
+        messages = [{"role": "user", "content": f"Calibration {number}."}]
+        body = {"model": "mock", "messages": messages, "max_tokens": tokens}
+        yield Request(f"{number:032x}", f"{number:032x}", number, 0, None, "chat", body, {})
+
+
+class _Lines:
+    """Stands for the journal: takes lines, and has them at once."""
+
+    room_needed = 0
+    why = ""
+    unsafe = False
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    def append(self, line: bytes) -> asyncio.Future[bool]:
+        self.taken.append(line)
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        done.set_result(True)
+        return done
+
+    def give_up(self) -> None:
+        pass
+
+
+def answers_in(lines: list[bytes]) -> list[Answered]:
+    """What records say of their tokens' times.
+
+    Raises:
+        RulerError: one of them is no whole answer.
+    """
+    kept: list[Answered] = []
+    for line in lines:
+        record = msgspec.json.decode(line, type=Record)
+        request_id = record.response.get("headers", {}).get("x-request-id")
+        sent_at, first = record.sent_at, record.first_token_at
+        if record.status != "ok" or request_id is None or sent_at is None or first is None:
+            why = record.error.message if record.error is not None else record.status
+            raise RulerError(f"a request to the mock failed: {why}")
+        kept.append(Answered(request_id, sent_at, first, list(record.chunk_us or ())))
+    return kept
 
 
 def _level(
@@ -251,11 +298,10 @@ def _level(
     streams: int,
     rate: float,
     kept: list[Answered],
-    entries: dict[str, Any],
+    entries: dict[str, Entry],
     seen: dict[str, dict[str, Any]],
 ) -> Level:
-    timing = Timing(config)
-    plans = [timing.schedule(e.received_ns, request_rng(config.seed, e.ordinal)) for e in entries.values()]
+    plans = [planned(config, entry) for entry in entries.values()]
     cpu_s = seen["cpu"]["user_s"] + seen["cpu"]["system_s"]
     return Level(
         streams=streams,
@@ -267,56 +313,6 @@ def _level(
         cpu_share=cpu_s / seen["cpu"]["wall_s"],
         mock_late=lateness(entries.values(), plans),
     )
-
-
-async def _all_at_once(count: int, one: Callable[[int], Awaitable[Any]]) -> None:
-    """One start a turn of the loop, as in every load of ours."""
-    tasks: list[asyncio.Task[None]] = []
-    try:
-        for number in range(count):
-            tasks.append(asyncio.create_task(_awaited(one(number))))
-            await asyncio.sleep(0)
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def _awaited(what: Awaitable[Any]) -> None:
-    await what
-
-
-def _sender(client: Client) -> Callable[[int, int], Awaitable[Record]]:
-    """The way of a request in `run` and `bench`, up to the line of its record; only the disk is left out."""
-    delivery = Delivery(
-        Gate(Fleet([Endpoint(client, "")], lambda _: None)), session=0, anchor_ns=0, retries=0
-    )
-
-    async def send(number: int, tokens: int) -> Record:
-        body = {
-            "model": "mock",
-            "messages": [{"role": "user", "content": f"Calibration {number}."}],
-            "max_tokens": tokens,
-        }
-        request = Request(f"{number:032x}", f"{number:032x}", number, 0, None, "chat", body, {})
-        prepared = delivery.prepare(request)
-        if not await delivery.admit(prepared):
-            raise RulerError("the mock refuses requests")
-        record = await delivery.send(prepared, time.monotonic_ns())
-        encode_line(record)
-        delivery.written(prepared)
-        return record
-
-    return send
-
-
-def _keep(record: Record, kept: list[Answered], failed: list[str]) -> None:
-    request_id = record.response.get("headers", {}).get("x-request-id")
-    sent_at, first = record.sent_at, record.first_token_at
-    if record.status != "ok" or request_id is None or sent_at is None or first is None:
-        failed.append(record.error.message if record.error is not None else record.status)
-    else:
-        kept.append(Answered(request_id, sent_at, first, list(record.chunk_us or ())))
 
 
 def _most_streams() -> int:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+# What a request leaves behind goes by its count of references. Looking for cycles as often as Python does
+# stops a loop of 100 streams for 5 ms at a time (25 ms in 4 s), and finds next to nothing.
+_SELDOM = (50_000, 20, 100)
+
 
 def run_on_loop(main: Coroutine[Any, Any, None]) -> None:
     """Run a job to its end, under uvloop where there is one. Blocks."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*_SELDOM)
+    try:
+        _run(main)
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:

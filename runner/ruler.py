@@ -13,7 +13,9 @@ from pathlib import Path
 import msgspec
 
 from runner.mock.config import MockConfig
+from runner.mock.faults import draw_fault
 from runner.mock.log import Entry
+from runner.mock.timing import Timing, request_rng
 
 _END_S = 10.0
 LOG_S = 5.0  # until the log says what has ended; it is written every 50 ms
@@ -60,6 +62,14 @@ class Ruler:
             self._entries[entry.request_id] = entry
         self._read_bytes += whole
         return whole > 0
+
+
+def planned(config: MockConfig, entry: Entry) -> Iterator[int]:
+    """When this request's tokens were to be sent: endless, `monotonic_ns`. The mock draws in this order."""
+    assert entry.ordinal is not None
+    rng = request_rng(config.seed, entry.ordinal)
+    draw_fault(config.faults, rng)
+    return Timing(config).schedule(entry.received_ns, rng)
 
 
 @contextmanager

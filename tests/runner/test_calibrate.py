@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -21,8 +25,10 @@ from runner.calibrate import (
     find_largest,
     notes_on,
 )
-from runner.mock.config import MockConfig
-from runner.ruler import RulerError, ruler
+from runner.mock.config import MockConfig, Spread
+from runner.mock.log import Entry
+from runner.mock.server import serve
+from runner.ruler import RulerError, planned, ruler
 
 
 class Machine:
@@ -160,15 +166,39 @@ def test_what_is_no_load(given: Any, said: str) -> None:
 
 
 def test_a_mock_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def sender(_client: object) -> Callable[[int, int], Awaitable[Any]]:
-        async def send(_number: int, _tokens: int) -> Any:
-            raise RulerError("the mock refuses requests")
-
-        return send
-
-    monkeypatch.setattr(module, "_sender", sender)
-    with pytest.raises(CalibrationError, match=r"refuses requests\. Is this machine"):
+    monkeypatch.setattr(MockConfig, "__post_init__", lambda _self: None)
+    monkeypatch.setattr(module, "MockConfig", lambda **given: MockConfig(**given, faults={"500": 1.0}))
+    with pytest.raises(CalibrationError, match=r"mock failed: HTTP 500.*Is this machine very busy"):
         calibrate(1, 100.0, 0.1, search=False)
+
+
+async def test_the_plan_is_what_the_mock_sends_by(tmp_path: Path) -> None:
+    """Nothing goes before its time, and what is drawn is drawn as the mock does."""
+    log = tmp_path / "log.jsonl"
+    config = MockConfig(
+        ttft_ms=30,
+        ttft_dist=Spread.NORMAL,
+        ttft_sd_ms=10,
+        itl_ms=2,
+        itl_dist=Spread.NORMAL,
+        itl_sd_ms=1,
+        log=log,
+    )
+    asked = {"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5, "stream": True}
+    async with serve(config) as server, aiohttp.ClientSession() as session:
+        for _ in range(4):
+            async with session.post(
+                f"{server.base_url}/chat/completions", data=json.dumps(asked)
+            ) as response:
+                await response.read()
+    entries = [msgspec.json.decode(line, type=Entry) for line in log.read_bytes().splitlines()]
+    plans = [list(islice(planned(config, entry), 5)) for entry in entries]
+    for entry, plan in zip(entries, plans, strict=True):
+        sent = [(entry.first_token_sent_ns or 0) + us * 1000 for us in entry.token_us]
+        assert all(at > due - 1000 for at, due in zip(sent, plan, strict=True))
+    # One draw more or less would move them by several ms, half of them to before their time.
+    spread = {plan[0] - entry.received_ns for plan, entry in zip(plans, entries, strict=True)}
+    assert len(spread) == 4
 
 
 def test_the_ruler_ends_with_its_block_and_says_what_it_lacks() -> None:
