@@ -260,10 +260,7 @@ def compared(summaries: list[Summary]) -> Table:
     rows = [
         row("validity", (s.bench.validity.level if s.bench else None for s in summaries)),
         row("thresholds", (_verdicts(s) for s in summaries)),
-        row(
-            "labels",
-            (cut(" ".join(x.name for x in s.bench.labels), 22) if s.bench else None for s in summaries),
-        ),
+        row("labels", (_labels(s) for s in summaries)),
         row("target", (cut(_target(s), 22) for s in summaries)),
         row("load", (cut(s.bench.load.sentence or "", 22) if s.bench else None for s in summaries)),
         *(
@@ -287,7 +284,14 @@ def compared(summaries: list[Summary]) -> Table:
 
 def _target(summary: Summary) -> str:
     target = summary.scenario.get("target")
-    return str(target.get("base_url") or "") if isinstance(target, dict) else ""
+    url = str(target.get("base_url") or "") if isinstance(target, dict) else ""
+    return url.partition("://")[2] or url
+
+
+def _labels(summary: Summary) -> str | None:
+    if summary.bench is None:
+        return None
+    return cut(" ".join(label.name for label in summary.bench.labels) or "none", 22)
 
 
 def _verdicts(summary: Summary) -> str | None:

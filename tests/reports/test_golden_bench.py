@@ -225,6 +225,8 @@ def test_side_by_side(summary: Summary, golden: Path) -> None:
     text = RENDERERS["text"]([summary, summarize(other)])
     rows = {line[:27].strip(): line[27:].split() for line in text.splitlines() if line.startswith("  ")}
     assert rows["validity"] == ["WARN", "WARN"]
+    assert rows["target"] == ["127.0.0.1:8000/v1", "127.0.0.1:8000/v1"]
+    assert rows["labels"] == ["HELD", "SHORT", "CACHED"] * 2
     assert rows["tag build"] == ["a1", "b2"]
     assert rows["tag gpu"] == ["none", "n/a"]
     assert rows["ttft p50, ms"] == ["50.00", "50.00"]
