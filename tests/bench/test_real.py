@@ -8,8 +8,10 @@ import pytest
 
 from bench.llama import Reading, reading
 from bench.real import (
+    BENCH_REQUESTS,
     LONG_TOKENS,
     Table,
+    bench_problems,
     cancel_problems,
     count_attempts,
     excerpt,
@@ -118,6 +120,42 @@ def test_tokens_must_agree_with_the_server_unless_a_request_was_retried() -> Non
     assert token_problems([record(0), record(1, attempts=[STALE])], 6) == []
     assert token_problems([record(0)], 4) == ["the server generated 4 tokens, the records hold 3"]
     assert token_problems([record(0, attempts=[{"wait_for": "backoff"}])], 4) == []
+
+
+def pages(*counts: float) -> list[dict[str, Any]]:
+    return [
+        {"at": 0, "status": 200, "text": f"llamacpp:tokens_predicted_total {count}\n"} for count in counts
+    ]
+
+
+GOOD = [record(n) for n in range(BENCH_REQUESTS)]
+MADE = 3 * BENCH_REQUESTS
+
+
+def test_a_bench_that_agrees_with_the_server() -> None:
+    assert bench_problems(GOOD, pages(100, 130, 100 + MADE), MADE, 0) == []
+    assert bench_problems(GOOD, pages(100, 130), MADE, 97) == []
+
+
+@pytest.mark.parametrize(
+    ("records", "kept", "made", "code", "said"),
+    [
+        (GOOD, pages(100, 130), MADE, 1, "ended with code 1"),
+        (GOOD[1:], pages(100, 130), MADE, 0, f"records for {BENCH_REQUESTS} requests"),
+        ([*GOOD[1:], record(0, text="")], pages(100, 130), MADE, 0, "no streamed text"),
+        (GOOD, pages(100, 130), MADE + 1, 0, "the records hold"),
+        (GOOD, [*pages(100, 130), {"at": 1, "error": "HTTP 501"}], MADE, 0, "failed: HTTP 501"),
+        (GOOD, [*pages(100), {"at": 1, "status": 200, "text": ""}], MADE, 0, "1 of 2 pages"),
+        (GOOD, pages(100), MADE, 0, "1 of 1 pages"),
+        (GOOD, pages(100, 100), MADE, 0, "from 100 to 100"),
+        (GOOD, pages(100, 900), MADE, 0, "from 100 to 900"),
+    ],
+)
+def test_a_bench_that_does_not(
+    records: list[dict[str, Any]], kept: list[dict[str, Any]], made: int, code: int, said: str
+) -> None:
+    wrong = bench_problems(records, kept, made, code)
+    assert any(said in line for line in wrong), wrong
 
 
 def test_resends_and_retries_are_counted_apart() -> None:

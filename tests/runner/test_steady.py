@@ -128,6 +128,9 @@ class _Line:
 
     transport = None
 
+    def flush(self) -> None:
+        pass
+
     def drop(self) -> None:
         pass
 

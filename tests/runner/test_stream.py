@@ -47,6 +47,9 @@ class Line:
         self.transport = FakeTransport()
         self.drops = 0
 
+    def flush(self) -> None:
+        pass
+
     def drop(self) -> None:
         self.drops += 1
 
