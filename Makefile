@@ -26,7 +26,7 @@ run: $(READY)
 	@sh examples/demo.sh $(BIN)
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff format --check .

