@@ -350,8 +350,9 @@ class _Job:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(_TICK_S)
+            # At once: without it `status` would count what may not be on the disk yet, and later take it back.
             await asyncio.to_thread(self._show, self.snapshot())
+            await asyncio.sleep(_TICK_S)
 
     def _show(self, snapshot: Snapshot) -> None:
         self._progress.show(snapshot)

@@ -61,7 +61,8 @@ def test_requests_a_minute(cli: Cli, mock: Start) -> None:
     assert cli("run", prompts(12), *to(server), "--rpm", 1200).exit_code == 0
     server.stop()
     came = times("mock.log")
-    assert came[-1] - came[0] >= 11 * 50_000_000 - 20_000_000
+    # The first may reach the server late on a busy machine; unpaced, they all come within some ms.
+    assert came[-1] - came[0] >= 11 * 50_000_000 - 250_000_000
     assert session()["gauge"]["paced_s"] > 0
 
 
@@ -72,7 +73,7 @@ def test_tokens_a_minute(cli: Cli, mock: Start) -> None:
     assert result.exit_code == 0
     server.stop()
     came = times("mock.log")
-    assert came[-1] - came[0] >= 5 * 100_000_000 - 20_000_000
+    assert came[-1] - came[0] >= 5 * 100_000_000 - 250_000_000
 
 
 def test_a_refusal_holds_the_whole_run(cli: Cli, mock: Start) -> None:
