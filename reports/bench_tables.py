@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from msgspec import Struct
 
@@ -11,6 +10,7 @@ from reports.bench import Bench, Server, Verdict, Window
 from reports.cells import NONE, amount, count, duration, number, percentile, several, share
 from reports.distribution import NEEDS, PERCENTILES, Distribution
 from reports.layout import Fact, Table, cut, names
+from reports.noise import noise_facts
 from reports.summary import TIMES, Summary
 
 UNKNOWN = "n/a"
@@ -176,20 +176,6 @@ def _server_cells(what: str, *values: float) -> list[str]:
     return [share(value) if what == "kv_cache" else number(value) for value in values]
 
 
-def flat(said: dict[str, Any], before: str = "") -> list[Fact]:
-    """A mapping of numbers and texts, whatever its depth, as facts."""
-    out: list[Fact] = []
-    for key, value in said.items():
-        name = f"{before}{key}"
-        if isinstance(value, dict):
-            out += flat(value, f"{name}.")
-        elif isinstance(value, float):
-            out.append((name, number(value)))
-        else:
-            out.append((name, cut(str(value))))
-    return out
-
-
 def above(summary: Summary) -> list[Section]:
     """What stands above the requests: verdicts and labels."""
     bench = summary.bench
@@ -214,8 +200,8 @@ def below(summary: Summary) -> list[Section]:
     if bench.server is not None:
         out.append(server_section(bench.server))
     if bench.calibration is not None:
-        floor = " · ".join(f"{name} {value}" for name, value in flat(bench.calibration))
-        out.append(Section("Noise floor of this machine at this load (calibration)", [("measured", floor)]))
+        title = "This machine's own noise at this load (calibration)"
+        out.append(Section(title, noise_facts(bench.calibration)))
     if bench.unjudged:
         out.append(
             Section("Not judged", [], [], [f"{name}: {why}" for name, why in sorted(bench.unjudged.items())])

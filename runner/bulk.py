@@ -350,7 +350,7 @@ class _Job:
 
     async def _tick(self) -> None:
         while True:
-            # At once: without it `status` would count what may not be on the disk yet, and later take it back.
+            # At once: else `status` would count what may not be on the disk yet, and take it back.
             await asyncio.to_thread(self._show, self.snapshot())
             await asyncio.sleep(_TICK_S)
 
