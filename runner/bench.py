@@ -97,16 +97,17 @@ class _Job:
         self._stopped = asyncio.Event()
         self._ended_by: EndedBy | None = None
         self._fit: Fit | None = None
+        self._fitted_to: Aim | None = None  # it has answered, then
 
     async def main(self) -> None:
         async with AsyncExitStack() as stack:
             self._catch_signals()
             endpoints = [await self._endpoint(stack, aim) for aim in self._aims]
-            alarm = Alarm()
-            stack.callback(alarm.close)
             if not await self._get_ready(endpoints):
                 return
             for aim, endpoint in zip(self._aims, endpoints, strict=True):
+                alarm = Alarm()
+                stack.callback(alarm.close)
                 load = self._load(aim, endpoint, alarm)
                 self.loads.append(load)
                 aim.opened.journal.start(load.on_full)
@@ -116,16 +117,14 @@ class _Job:
         # What exists now lives as long as the load: keep the collector from walking it over and over.
         gc.collect()
         gc.freeze()
-        gauge = Gauge()
-        scraper = self._scraper()
+        gauge, scraper = Gauge(), self._scraper()
+        gauge.start()
         ticker = asyncio.create_task(self._tick())
+        if self._ended_by is not None:  # asked to, while it was prepared
+            for load in self.loads:
+                load.stop(self._ended_by)
         try:
-            if scraper is not None:
-                scraper.start()
-            gauge.start()
-            if self._ended_by is not None:
-                return
-            await asyncio.gather(*(load.run() for load in self.loads))
+            outcomes = await asyncio.gather(*map(self._run, self.loads), return_exceptions=True)
         finally:
             measured = gauge.stop()
             gc.unfreeze()
@@ -133,6 +132,17 @@ class _Job:
             scraped = {} if scraper is None else {"metrics": await scraper.stop()}
             for aim, load in zip(self._aims, self.loads, strict=True):
                 _note_end(aim, load, {**measured, **scraped})
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def _run(self, load: Load) -> None:
+        try:
+            await load.run()
+        except BaseException:
+            for other in self.loads:
+                other.stop("error", "the load of another target failed")
+            raise
 
     # -- before
 
@@ -168,7 +178,9 @@ class _Job:
                 return why
         if needs_probes(aim.scenario):
             # One fit for all: the same words go to each.
-            self._fit = self._fit or await fit_lengths(aim.scenario, endpoint.client, self._screen.say)
+            if self._fit is None:
+                self._fit = await fit_lengths(aim.scenario, endpoint.client, self._screen.say)
+                self._fitted_to = aim if self._fit.probes else None
             aim.workload = Workload(aim.scenario, self._fit, aim.rows)
             aim.opened.session.gauge["fit"] = msgspec.to_builtins(self._fit)
         return None
@@ -202,6 +214,8 @@ class _Job:
             alarm,
             self._live,
             self._screen.say,
+            anchor_ns=session.anchor_ns,
+            proven=settings.wait_ready or (self._fitted_to is aim),
         )
         delivery.on_first_token = load.first_token
         return load
@@ -210,13 +224,19 @@ class _Job:
         url, opened = self._settings.metrics_url, self._aims[0].opened
         if url is None:
             return None
-        return Scraper(
+        scraper = Scraper(
             url,
             opened.path / METRICS,
             opened.session.anchor_ns,
             verify=self._settings.verify,
             ca_file=self._settings.ca_file,
         )
+        try:
+            scraper.start()
+        except OSError as exc:
+            self._screen.say(f"the server's metrics are not kept: {exc.strerror} ({opened.path / METRICS})")
+            return None
+        return scraper
 
     # -- signals
 
@@ -275,7 +295,7 @@ class _Job:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            await asyncio.to_thread(self._screen.show, self.view())
+            self._screen.show(self.view())
 
 
 def _note_end(aim: Aim, load: Load, measured: dict[str, Any]) -> None:
@@ -305,7 +325,9 @@ def _told(load: Load, course: Course, anchor_ns: int) -> dict[str, Any]:
         "scheduled_warmup": scheduled["warmup"],
         "sent": load.sent["measure"],
         "sent_warmup": load.sent["warmup"],
+        "arrived": load.arrived["measure"],
         "unsent": scheduled["measure"] - load.arrived["measure"],
+        "unsent_wait_s": round(load.unsent_wait_s(), 6),
         "held": load.held,
         "mean_gap_ms": None if schedule is None or not schedule.mean_gap_ns else schedule.mean_gap_ns / 1e6,
         "steady_begin_ns": since_anchor(window[0]),

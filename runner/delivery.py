@@ -78,6 +78,7 @@ class Prepared(msgspec.Struct):
     endpoint: Endpoint | None = None  # where it may go now, once admitted
     about: About | None = None  # in a bench
     held_ns: int = 0  # in a bench: waited because no more may be in flight
+    is_out: bool = False  # its bytes were handed to the socket
 
 
 def added_fields(include_usage: bool) -> dict[str, Any]:
@@ -135,6 +136,10 @@ class Delivery:
         self._cut_by = by
         for stream in list(self._live):
             stream.cut(by=by)
+
+    def heard_since(self, at: int) -> bool:
+        """Whether a byte of an answer that is under way came since that instant."""
+        return any(stream.last_byte_at >= at for stream in self._live)
 
     @property
     def streaming(self) -> int:
@@ -224,6 +229,7 @@ class Delivery:
             opened.append(stream)
             self._live.add(stream)
             stream.may_go = lambda: gate.may_go(prepared.ask, endpoint)
+            stream.on_sent = lambda: setattr(prepared, "is_out", True)
             stream.on_head = lambda: gate.head(prepared.ask, endpoint, stream.status or 0)
             stream.on_first_token = lambda: self._begun(endpoint, stream)
             if self._cut_by is not None:

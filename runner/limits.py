@@ -151,8 +151,10 @@ class Breaker:
         return misdirected or in_a_row >= _UNPROVEN_ROWS
 
 
-_GONE = frozenset({ErrorKind.CONNECT, ErrorKind.DISCONNECTED, ErrorKind.AUTH, ErrorKind.QUOTA})
-_GONE_S = 10.0
+# Nobody was there to answer; a key or an account that is refused is as good as nobody.
+_REFUSED_KINDS = frozenset({ErrorKind.AUTH, ErrorKind.QUOTA})
+_GONE = _REFUSED_KINDS | {ErrorKind.CONNECT, ErrorKind.DISCONNECTED}
+GONE_NS = 10_000_000_000
 
 
 class LoadBreaker:
@@ -160,11 +162,14 @@ class LoadBreaker:
 
     Before the first token of any answer, one failure that is the target's (or a 404) ends it, and so do three
     bad requests in a row. After it, only ten seconds and fifty requests in which nobody was there to answer.
+
+    Args:
+        proven: it has answered before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, proven: bool = False) -> None:
         self.tripped: Error | None = None
-        self._proven = False
+        self._proven = proven
         self._bad = 0
         self._gone = 0
         self._gone_since = 0
@@ -174,20 +179,29 @@ class LoadBreaker:
         self._proven = True
         self._gone = 0
 
-    def note(self, error: Error | None, now: int) -> bool:
-        """Take the end of one request at the instant `now` (ns). Returns whether to stop."""
+    def note(self, error: Error | None, now: int, *, heard: bool = False) -> bool:
+        """Take the end of one request at the instant `now` (ns). Returns whether to stop.
+
+        `heard`: it had a response, or a byte of another's came within the last ten seconds.
+        """
         if error is None:
             self.token()
         elif not self._proven:
             self._bad += error.kind is ErrorKind.BAD_REQUEST
             wrong = error.kind in _TARGET or error.http_status in {404, 405}
             self._trip(error, if_=wrong or self._bad >= _UNPROVEN_ROWS)
-        if error is not None and error.kind in _GONE:
+        if error is not None:
+            self._count(error, now, heard)
+        return self.tripped is not None
+
+    def _count(self, error: Error, now: int, heard: bool) -> None:
+        if heard and error.kind not in _REFUSED_KINDS:
+            self._gone = 0
+        elif error.kind in _GONE:
             self._gone_since = self._gone_since if self._gone else now
             self._gone += 1
-            long = now - self._gone_since >= _GONE_S * 1e9
+            long = now - self._gone_since >= GONE_NS
             self._trip(error, if_=long and self._gone >= _NOTHING_WORKS)
-        return self.tripped is not None
 
     def _trip(self, error: Error, *, if_: bool) -> None:
         if if_ and self.tripped is None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY_S = 5.0
 _WINDOW_S = 10.0
+_LAST_WORDS_S = 2.0
 _BUCKETS_A_DECADE = 40  # 6 % wide: enough to look at
 
 
@@ -69,7 +74,7 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Screen:
-    """Shows views on a text stream (stderr). Its methods may wait for the terminal: not for the loop.
+    """Shows views on a text stream (stderr). Nothing here waits for the terminal: a thread of its own does.
 
     Args:
         total_s: how long the load lasts, where that is known.
@@ -79,58 +84,79 @@ class Screen:
     def __init__(self, total_s: float | None, total: int | None, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._total_s, self._total = total_s, total
+        self._by_time = total is None and total_s is not None
         self._started = time.monotonic()
         self._next_line = self._started + PLAIN_EVERY_S
         self._recent: deque[tuple[float, int, int]] = deque([(self._started, 0, 0)])
         self._bar: tqdm[Any] | None = None
         if self._stream.isatty():
-            from tqdm import tqdm
-
-            by_time = total is None and total_s is not None
-            self._bar = tqdm(
-                total=round(total_s or 0) if by_time else total,
-                file=self._stream,
-                unit="s" if by_time else "req",
-                dynamic_ncols=True,
-                bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}" if total or total_s else None,
-            )
-        self._by_time = total is None and total_s is not None
+            self._bar = self._make_bar()
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # A daemon: a terminal that nobody reads must not keep the process from ending.
+        self._thread = threading.Thread(target=self._write, name="screen", daemon=True)
+        self._thread.start()
 
     def show(self, view: View) -> None:
-        """Show how things stand. A terminal that has gone away stops nothing."""
-        with contextlib.suppress(OSError, ValueError):
-            now = time.monotonic()
-            self._recent.append((now, view.started, view.tokens))
-            while len(self._recent) > 2 and now - self._recent[0][0] > _WINDOW_S:
-                self._recent.popleft()
-            if self._bar is not None:
-                self._bar.set_postfix_str(self._words(view), refresh=False)
-                place = now - self._started if self._by_time else view.done
-                self._bar.update(min(place, self._bar.total or place) - self._bar.n)
-                self._bar.refresh()
-            elif now >= self._next_line:
-                self._next_line = now + PLAIN_EVERY_S
-                self.say(f"{now - self._started:.0f} s, {self._words(view)}")
+        """Show how things stand."""
+        now = time.monotonic()
+        self._recent.append((now, view.started, view.tokens))
+        while len(self._recent) > 2 and now - self._recent[0][0] > _WINDOW_S:
+            self._recent.popleft()
+        words = self._words(view)
+        if self._bar is not None:
+            place = now - self._started if self._by_time else view.done
+            self._queue.put(partial(self._move_bar, words, place))
+        elif now >= self._next_line:
+            self._next_line = now + PLAIN_EVERY_S
+            self.say(f"{now - self._started:.0f} s, {words}")
 
     def say(self, text: str) -> None:
         """Show one line of its own."""
-        with contextlib.suppress(OSError, ValueError):
-            if self._bar is not None:
-                self._bar.write(text, file=self._stream)
-            else:
-                print(text, file=self._stream, flush=True)
+        self._queue.put(partial(self._print, text))
 
     def close(self, view: View) -> None:
-        """Show the last state and leave it standing."""
+        """Show the last state, leave it standing, and wait a moment until all is shown."""
         if self._bar is not None:
             self.show(view)
-            with contextlib.suppress(OSError, ValueError):
-                self._bar.close()
+            self._queue.put(self._bar.close)
         else:
-            self._recent = deque(
-                [(self._started, 0, 0), (time.monotonic(), view.started, view.tokens)], maxlen=2
-            )
-            self.say(f"{time.monotonic() - self._started:.1f} s, {self._words(view)}")
+            now = time.monotonic()
+            self._recent = deque([(self._started, 0, 0), (now, view.started, view.tokens)])
+            self.say(f"{now - self._started:.1f} s, {self._words(view)}")
+        self._queue.put(None)
+        self._thread.join(_LAST_WORDS_S)
+
+    # -- the thread
+
+    def _write(self) -> None:
+        while (what := self._queue.get()) is not None:
+            with contextlib.suppress(OSError, ValueError):  # a terminal that has gone away stops nothing
+                what()
+
+    def _print(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def _move_bar(self, words: str, place: float) -> None:
+        bar = self._bar
+        assert bar is not None
+        bar.set_postfix_str(words, refresh=False)
+        bar.update(min(place, bar.total or place) - bar.n)
+        bar.refresh()
+
+    def _make_bar(self) -> tqdm[Any]:
+        from tqdm import tqdm
+
+        total, total_s = self._total, self._total_s
+        return tqdm(
+            total=round(total_s or 0) if self._by_time else total,
+            file=self._stream,
+            unit="s" if self._by_time else "req",
+            dynamic_ncols=True,
+            bar_format="{percentage:3.0f}%|{bar}| {elapsed}{postfix}" if total or total_s else None,
+        )
 
     def _words(self, view: View) -> str:
         (then, started, made), (now, started_now, made_now) = self._recent[0], self._recent[-1]

@@ -69,7 +69,8 @@ class Stream:
         self.too_large = False
         self.held = False  # it was not sent: something forbade it while it connected
         self.may_go: Callable[[], bool] = lambda: True  # asked at the last moment
-        self.on_head: Any = None  # called without arguments, as on_first_token is
+        self.on_sent: Any = None  # called without arguments, as the next two are
+        self.on_head: Any = None
         self.on_first_token: Any = None
         self._stop_after = stop_after  # token-bearing chunks after which it is cut on purpose
         self._stop_by = stop_by
@@ -97,6 +98,11 @@ class Stream:
     def was_cut(self) -> bool:
         """We ended it ourselves: by a timer, or because somebody asked."""
         return self.timer is not None or self.cancelled_by is not None
+
+    @property
+    def last_byte_at(self) -> int:
+        """When the last byte of the response came; 0: none has."""
+        return self._last_byte_at
 
     @property
     def got_bytes(self) -> bool:
@@ -178,6 +184,8 @@ class Stream:
         if self.headers_at is None:  # else the server did not wait for all of it
             self.sent_at = at
             self._arm()
+            if self.on_sent is not None:
+                self.on_sent()
 
     def head(self, message: RawResponseMessage, at: int) -> None:
         """Status and headers are here."""

@@ -300,3 +300,18 @@ def test_a_bench_ends_when_nobody_was_there_for_ten_seconds_and_fifty_requests()
     assert not any(slow.note(gone, n * 10**9) for n in range(49))  # long, but few
     slow.note(None, 49 * 10**9)
     assert not slow.note(gone, 50 * 10**9)
+
+
+def test_a_bench_goes_on_while_anybody_is_heard() -> None:
+    gone = Error(ErrorKind.CONNECT, "x")
+    breaker = LoadBreaker(proven=True)
+    assert not any(breaker.note(gone, n * 10**9, heard=n % 9 == 0) for n in range(200))
+    assert any(breaker.note(gone, (200 + n) * 10**9) for n in range(60))
+    # A key that is refused is answered, and still is nobody's answer.
+    refused = Error(ErrorKind.AUTH, "x", http_status=401)
+    other = LoadBreaker(proven=True)
+    assert any(other.note(refused, n * 10**9, heard=True) for n in range(60))
+
+
+def test_a_bench_that_is_proven_does_not_end_with_one_failure() -> None:
+    assert not LoadBreaker(proven=True).note(Error(ErrorKind.CONNECT, "x"), 1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from typing import Any
 
 import pytest
@@ -62,11 +63,12 @@ def test_plain_lines_tell_rate_asked_and_reached(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("runner.live.time.monotonic", lambda: now)
     out = io.StringIO()
     screen = Screen(60.0, None, out)
-    screen.show(view())
-    assert out.getvalue() == ""  # not every half second
+    screen.show(view())  # not every half second
     now = 105.0
     screen.show(view(started=50, tokens=500, asked_per_s=12.0, ttft_p50_ms=51.2, ttft_p95_ms=80.0))
-    line = out.getvalue()
+    screen.close(view())
+    line, last = out.getvalue().splitlines()
+    assert last.startswith("5.0 s")
     assert line.startswith("5 s, 8 done, 2 in flight, 10.0 of 12.0 req/s, TTFT p50/p95 51/80 ms, 100 tok/s")
     assert "1 failed" in line
 
@@ -102,3 +104,19 @@ def test_a_terminal_that_has_gone_away_stops_nothing() -> None:
     screen.say("nobody reads this")
     screen.show(view())
     screen.close(view())
+
+
+def test_a_terminal_that_nobody_reads_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.live._LAST_WORDS_S", 0.01)
+    stuck = threading.Event()
+
+    class Stuck(io.StringIO):
+        def write(self, _: str) -> int:
+            stuck.wait(60)
+            return 0
+
+    screen = Screen(1.0, None, Stuck())
+    screen.say("one")
+    screen.say("two")
+    screen.close(view())
+    stuck.set()
