@@ -33,6 +33,8 @@ _CHOICE_KEYS = frozenset({"index", "delta", "message", "finish_reason", "text", 
 META_KEYS = ("id", "model", "created", "provider", "system_fingerprint", "service_tier")
 _PLUMBING = frozenset({"object", "choices", "usage", "error", "obfuscation", *META_KEYS})
 
+_NO_ID = object()  # nothing a chunk can hold
+
 
 class Answer:
     """What one response has said so far.
@@ -66,7 +68,7 @@ class Answer:
         self._quick = quick
         self.plain: str | None = None
         self._zero: ChoiceState | None = None
-        self.chunk_id: Any = self  # nothing a chunk can hold
+        self.chunk_id: Any = _NO_ID
 
     # -- events in
 

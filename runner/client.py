@@ -114,7 +114,7 @@ class Client:
         try:
             await stream.run(post)
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as exc:
-            raised = exc
+            raised = exc.with_traceback(None)  # it leads to this frame, and this frame to it: a cycle
         return stream, self._outcome(stream, raised)
 
     def response_of(self, stream: Stream) -> dict[str, Any]:

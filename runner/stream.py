@@ -144,6 +144,10 @@ class Stream:
         finally:
             if self._handle is not None:
                 self._handle.cancel()
+            # Without these it goes as soon as its record is made. With them it would wait for the garbage
+            # collector, and that would stop the loop for all the streams since it last looked.
+            self._handle = self._task = None
+            self.on_sent = self.on_head = self.on_first_token = None
             if self.ended_at is None:
                 self.ended_at = monotonic_ns()
             if response is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 from collections.abc import AsyncIterator
@@ -743,3 +744,28 @@ async def test_an_encoding_nobody_asked_for_is_not_asked_for_again() -> None:
         assert len(server.peers) == 1
     assert record.error is not None
     assert (record.error.kind, record.error.retryable, record.attempts) == ("bad_encoding", False, [])
+
+
+@pytest.mark.parametrize(
+    "response",
+    [GOOD, chunked(sse(*HELLO[:2])), sized(b'{"error": "no"}', 500), None],
+    ids=["good", "cut short", "refused", "closed"],
+)
+async def test_nothing_of_an_answer_waits_for_the_garbage_collector(response: bytes | None) -> None:
+    # What it finds it finds by stopping the loop: with 200 requests a second, for 70 ms at a time.
+    async with delivering(script_of(*[response] * 50), retries=0) as (delivery, _):
+        await sent(delivery, request(), 1)
+        gc.collect()
+        before = gc.get_debug()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            for _ in range(20):
+                await sent(delivery, request(), 1)
+            gc.collect()
+            found = [type(one).__name__ for one in gc.garbage]
+        finally:
+            gc.set_debug(before)
+            gc.garbage.clear()
+            gc.enable()
+    assert not {"Stream", "Answer", "Prepared"} & set(found)
