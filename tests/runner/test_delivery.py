@@ -748,7 +748,7 @@ async def test_an_encoding_nobody_asked_for_is_not_asked_for_again() -> None:
 
 @pytest.mark.parametrize(
     "response",
-    [GOOD, chunked(sse(*HELLO[:2])), sized(b'{"error": "no"}', 500), None],
+    [GOOD, chunked(sse(*HELLO[:2])), sized(b'{"error": "no"}', "500 Oops"), None],
     ids=["good", "cut short", "refused", "closed"],
 )
 async def test_nothing_of_an_answer_waits_for_the_garbage_collector(response: bytes | None) -> None:
