@@ -19,6 +19,8 @@ from runner.errors import (
     error_object,
     kind_of_payload,
     message_of,
+    one_line,
+    printable,
     request_id_of,
 )
 from runner.record import CancelledBy, Error, ErrorKind, Status, Timer
@@ -230,14 +232,15 @@ class Client:
     ) -> Outcome:
         if kind is ErrorKind.TIMEOUT and timer is None:
             timer = "server"
+        request_id, excerpt = self._redact(request_id_of(stream.headers)), self._redact(excerpt)
         error = Error(
             kind=kind,
-            message=clean(self._redact(message)),
+            message=one_line(clean(self._redact(message))),
             http_status=stream.status,
             retryable=retryable and is_retryable(kind),
-            request_id=self._redact(request_id_of(stream.headers)),
+            request_id=None if request_id is None else one_line(request_id),
             timer=timer,
-            excerpt=clean(self._redact(excerpt)),
+            excerpt=None if excerpt is None else printable(clean(excerpt)),
         )
         return Outcome("error", error)
 

@@ -204,8 +204,18 @@ def _base_resp(base: object) -> object | None:
     return {"code": _BASE_RESP.get(number), "message": base.get("status_msg") or f"base_resp {number}"}
 
 
+def one_line(text: str) -> str:
+    """Foreign words for a terminal or a page: one line, and nothing in it that is not printable."""
+    return " ".join(printable(text).split())
+
+
+def printable(text: str) -> str:
+    """Foreign text with its lines kept, and no other control character: those steer terminals."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text.replace("\r\n", "\n"))
+
+
 def message_of(error: object) -> str:
-    """The server's own words, at most `MESSAGE_LIMIT` characters."""
+    """The server's own words, at most `MESSAGE_LIMIT` characters, not redacted yet, nor on one line."""
     text = ""
     if isinstance(error, str):
         text = error
@@ -214,7 +224,8 @@ def message_of(error: object) -> str:
         if isinstance(found, dict):
             found = next((found[key] for key in _TEXTS if found.get(key)), found)
         text = str(found)
-    return text[:MESSAGE_LIMIT] or "the server gave no message"
+    text = text[:MESSAGE_LIMIT]
+    return text if one_line(text) else "the server gave no message"
 
 
 def request_id_of(headers: Any) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from runner.errors import one_line
 from runner.probe_cancel import Verdict
 from runner.probe_watch import Seen
 from runner.prober import Asking
@@ -51,8 +52,7 @@ class Facts(msgspec.Struct, kw_only=True):
 
 def shown(text: str, limit: int = _SHOWN_CHARS) -> str:
     """A server's words for a terminal: one line, no control characters, not endless."""
-    line = "".join(c if c.isprintable() else " " for c in text)
-    line = " ".join(line.split())
+    line = one_line(text)
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from runner.again import Again, wanted_again
 from runner.journal import Journal, sync
 from runner.record import SCHEMA_VERSION
 from runner.store import (
     AGAIN,
     CURRENT,
-    FAILED,
     JOURNAL,
     LATEST,
     MANIFEST,
@@ -33,7 +33,6 @@ from runner.store import (
     build_index,
     inside,
     load_manifest,
-    read_blocks,
 )
 from runner.target import without_query
 from scenarios.prompts import Plan
@@ -47,14 +46,6 @@ DATASETS = {".jsonl", ".csv", ".parquet"}
 _BOUND = ("target host", "api", "model", "params", "max_tokens", "system", "template")
 
 
-class Again(msgspec.Struct, frozen=True):
-    """What is sent again beyond what has no answer yet."""
-
-    retry_failed: bool = False  # what failed for good
-    kinds: frozenset[str] = frozenset()  # of it, only errors of these kinds; empty: all
-    redo: frozenset[str] = frozenset()  # good answers with these finish reasons (`none`: without one)
-
-
 class Opened(msgspec.Struct):
     """A run directory this process holds the lock of."""
 
@@ -64,7 +55,7 @@ class Opened(msgspec.Struct):
     session: Session
     settled: npt.NDArray[np.uint64]  # sorted id digests of what needs no sending any more
     answered: int  # of the plan's requests, before this session
-    failed: int  # of them, failed for good
+    failed: int  # of them, failed for good and not sent again
     left_out: int  # ids in the journal that the prompt file no longer gives
     notes: list[str]
 
@@ -127,7 +118,8 @@ def open_run(
     journal = Journal(path / JOURNAL)
     try:
         manifest, index = _earlier(path)
-        why = _mismatch(path, manifest, index, scenario, plan)
+        again = again or Again()
+        why = _mismatch(path, manifest, index, scenario, plan, again)
         if fresh or (why is not None and index is not None and not (index.state == OK).any()):
             if manifest is not None or (index is not None and len(index)):
                 journal.close()
@@ -139,7 +131,6 @@ def open_run(
             manifest = index = None
         elif why is not None:
             raise StoreError(why)
-        again = again or Again()
         return _begin(path, journal, manifest, index, plan, scenario, source_name, options, again, notes)
     except BaseException:
         journal.close()
@@ -227,7 +218,12 @@ def _earlier(path: Path) -> tuple[Manifest | None, Index | None]:
 
 
 def _mismatch(
-    path: Path, manifest: Manifest | None, index: Index | None, scenario: dict[str, Any], plan: Plan
+    path: Path,
+    manifest: Manifest | None,
+    index: Index | None,
+    scenario: dict[str, Any],
+    plan: Plan,
+    again: Again,
 ) -> str | None:
     """Why this run may not go on in that directory; `None` where it may."""
     choices = "Choose: --fresh (sets the old run aside, keeps it), -o OTHER, or the old settings."
@@ -241,6 +237,8 @@ def _mismatch(
         changed.remove("target host")  # of several --base-url, one more or one less: replicas
     if changed:
         told = "; ".join(f"{name}: {_short(old[name])} -> {_short(new[name])}" for name in changed)
+        if again.redo and changed == ["max_tokens"]:
+            choices = _other_limit(path, again, new["max_tokens"])
         return f"{path} was begun with other settings ({told}). Answers are not mixed. {choices}"
     if not _overlap(index, plan):
         before = manifest.prompts.name if manifest.prompts is not None else "another file"
@@ -249,6 +247,17 @@ def _mismatch(
             f"(its own was {before}). {choices}"
         )
     return None
+
+
+def _other_limit(path: Path, again: Again, limit: Any) -> str:
+    """What to do where a row shall be asked once more, and with another limit: that is another request."""
+    reasons = " or ".join(sorted(again.redo))
+    flag = "" if limit is None else f" --max-tokens {limit}"
+    return (
+        f"Under another limit they are other requests, so ask them in a run of their own: "
+        f"`streamgauge export {path} -o answers.jsonl`, copy the rows whose finish_reason is {reasons} into "
+        f"some.jsonl, and `streamgauge run some.jsonl{flag} -o OTHER` with the other flags as they are."
+    )
 
 
 def _bound(scenario: dict[str, Any]) -> dict[str, Any]:
@@ -315,7 +324,8 @@ def _begin(
         manifest = Manifest(kind="run", created=now_text(), scenario=scenario)
     manifest.scenario, manifest.prompts = scenario, prompts
     manifest.schema_version = SCHEMA_VERSION
-    session = new_session(len(manifest.sessions) + 1, options)
+    before = list(manifest.sessions)
+    session = new_session(len(before) + 1, {**options, **again.told()})
     manifest.sessions.append(session)
     settled = np.zeros(0, dtype=np.uint64)
     answered = failed = left_out = 0
@@ -324,43 +334,16 @@ def _begin(
             notes.append(f"{index.bad_count} lines of the journal cannot be read and are skipped")
         here = inside(index.digest, plan.digests)
         answered = int((here & (index.state == OK)).sum())
-        failed = int((here & (index.state != OK) & (index.state != AGAIN)).sum())
         left_out = int((~here).sum())
         done = index.state != AGAIN
         if again.retry_failed or again.redo:
-            done &= ~_wanted_again(index, again)
+            done &= ~wanted_again(index, again, before)
+        failed = int((here & done & (index.state != OK)).sum())
         settled = np.sort(index.digest[here & done])
     replace_file(path / CURRENT, plan.digests.astype("<u8").tobytes())
     write_manifest(path, manifest)
     sync_directory(path)
     return Opened(path, journal, manifest, session, settled, answered, failed, left_out, notes)
-
-
-class _Ending(msgspec.Struct):
-    """What decides whether a settled request is sent again after all."""
-
-    finish_reason: Any = None
-    error: Any = None
-
-
-def _wanted_again(index: Index, again: Again) -> npt.NDArray[np.bool_]:
-    """Which winning records the user wants sent again, though they are done or failed for good."""
-    import numpy as np
-
-    failed = (index.state == FAILED) if again.retry_failed else np.zeros(len(index), dtype=bool)
-    if not again.kinds and not again.redo:
-        return failed
-    out = np.zeros(len(index), dtype=bool)
-    place = 0
-    for block in read_blocks(index, _Ending):
-        for ending in block:
-            if failed[place]:
-                kind = ending.error.get("kind") if isinstance(ending.error, dict) else None
-                out[place] = not again.kinds or kind in again.kinds
-            elif index.state[place] == OK:
-                out[place] = (ending.finish_reason or "none") in again.redo
-            place += 1
-    return out
 
 
 def new_session(number: int, options: dict[str, Any]) -> Session:

@@ -224,11 +224,13 @@ def _announce(opened: Opened, plan: Plan) -> None:
         say(f"note: --model replaces another model in {plan.model_overridden:,} rows")
     if plan.duplicate_custom_ids:
         say(f"note: {plan.duplicate_custom_ids:,} rows repeat a custom_id")
+    options = opened.session.options
     if len(opened.manifest.sessions) > 1:
         to_send = plan.requests - len(opened.settled)
         parts = [f"{opened.answered:,} of {plan.requests:,} are answered", f"{to_send:,} to send"]
         if opened.failed:
-            parts.append(f"{opened.failed:,} failed for good (--retry-failed sends them again)")
+            again = "other kinds: --retry-failed alone" if options.get("kinds") else "--retry-failed"
+            parts.append(f"{opened.failed:,} failed for good ({again} sends them again)")
         if opened.left_out:
             parts.append(f"{opened.left_out:,} answers outside these rows are kept")
         say("resumed: " + ", ".join(parts))

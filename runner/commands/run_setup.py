@@ -173,7 +173,8 @@ def open_directory(
     """Take the run directory for this session."""
     import msgspec
 
-    from runner.rundir import Again, open_run, scenario_of
+    from runner.again import Again
+    from runner.rundir import open_run, scenario_of
 
     options = {
         "concurrency": settings.concurrency,

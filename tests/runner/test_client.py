@@ -757,6 +757,39 @@ async def test_bodies_of_refusals(body: bytes, content_type: str, message: str) 
     assert outcome.error.message == message
 
 
+_NASTY = "no\x1b]0;owned\x07 \x1b[2Jkey\r\n\n# A title\u2028\u202e | x\x00\ty\x85"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        sized(json.dumps({"error": {"message": _NASTY}}).encode(), "401 No"),
+        sized(_NASTY.encode(), "500 No", "text/plain"),
+        chunked(sse({"error": {"message": _NASTY}})),
+        sized(json.dumps({"error": {"message": _NASTY}}).encode()),
+        sized(b"", "200 OK", "text/\x1b[2Jplain"),
+        sized(b"", "302 There", Location="http://a/\x1b[2J"),
+    ],
+    ids=["refusal", "plain refusal", "in a stream", "document", "content type", "location"],
+)
+async def test_words_of_a_server_steer_no_terminal(response: bytes) -> None:
+    _, outcome = await ask(answering(response))
+    error = outcome.error
+    assert error is not None
+    assert error.message.isprintable()  # one line, too
+    assert error.excerpt is None or error.excerpt.replace("\n", "").isprintable()
+    if "key" in error.message:
+        assert error.message.endswith("no ]0;owned [2Jkey # A title | x y")
+
+
+async def test_an_excerpt_keeps_its_lines() -> None:
+    body = b"<html>\r\n\t<b>502</b>\x1b[2J\n</html>"
+    _, outcome = await ask(answering(sized(body, "502 Bad", "text/html")))
+    assert outcome.error is not None
+    assert outcome.error.excerpt == "<html>\n <b>502</b> [2J\n</html>"
+    assert outcome.error.message == "HTTP 502: <html> <b>502</b> [2J </html>"
+
+
 async def test_a_refusal_without_an_end_is_read_for_a_short_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "_ERROR_BODY_NS", 100_000_000)
 

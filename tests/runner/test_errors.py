@@ -225,6 +225,11 @@ def test_messages_are_cut() -> None:
     assert message_of("y" * 3000) == "y" * 2000
 
 
+@pytest.mark.parametrize("blank", ["  ", "\x1b", "\n\n"])
+def test_blanks_are_no_message(blank: str) -> None:
+    assert message_of({"message": blank}) == "the server gave no message"
+
+
 def test_request_ids() -> None:
     assert request_id_of({"x-request-id": "a", "cf-ray": "b"}) == "a"
     assert request_id_of({"cf-ray": "b" * 500}) == "b" * 200

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from runner import rundir
+from runner.again import Again
 from runner.record import Error, ErrorKind, Record
 from runner.rundir import (
-    Again,
     Opened,
     close_run,
     link_latest,
@@ -22,7 +22,7 @@ from runner.rundir import (
     replace_file,
     scenario_of,
 )
-from runner.store import Manifest, Session, StoreError, inside, load_manifest
+from runner.store import EndedBy, Manifest, Session, StoreError, inside, load_manifest
 from scenarios.bodies import Settings
 from scenarios.prompts import Plan, scan
 from scenarios.request import Request
@@ -196,6 +196,84 @@ def test_resumed(tmp_path: Path) -> None:
     assert run.settled.tolist() == sorted(map(digest, (a, e, f)))
     assert run.session.number == 3
     close_run(run)
+
+
+def asked_again(
+    path: Path, plan: Plan, *lines: bytes, ended_by: EndedBy | None = None, redo: str = "length"
+) -> str:
+    """One session of `--redo` that writes these lines. Which of the prompts a, b, c, ... it began to ask."""
+    run = opened(path, plan, again=Again(redo=frozenset({redo}) if redo else frozenset()))
+    run.session.ended_by = ended_by
+    with run.journal.path.open("ab") as file:
+        file.write(b"".join(lines))
+    close_run(run)
+    settled = set(run.settled.tolist())
+    return "".join("abcdefgh"[r.index] for r in requests(plan) if digest(r) not in settled)
+
+
+def test_a_redo_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    path, plan = tmp_path / "run", planned(tmp_path, *"abcd")
+    a, b, c, d = requests(plan)
+    cut = {"finish_reason": "length"}
+    begin(path, plan, *(answer(r, **cut) for r in (a, b, c)), answer(d, finish_reason="stop"))
+    # Asked again and still too long, asked again and good, cut by Ctrl-C: only the last has no new answer.
+    lines = [answer(a, session=2, **cut), answer(b, session=2, finish_reason="stop")]
+    lines.append(answer(c, "cancelled", session=2, cancelled_by="user"))
+    assert asked_again(path, plan, *lines, ended_by="interrupted") == "abc"
+    # Whatever else came between: without --redo, or with another one.
+    assert asked_again(path, plan, redo="", ended_by="finished") == ""
+    assert asked_again(path, plan, redo="stop", ended_by="finished") == "bd"
+    assert asked_again(path, plan) == "c"  # and is killed before it has anything
+    assert asked_again(path, plan, answer(c, session=6, **cut), ended_by="finished") == "c"
+    # It came to its end: a new one begins anew.
+    assert asked_again(path, plan, ended_by="finished") == "ac"
+
+
+def test_a_first_answer_of_a_redo_counts_as_asked(tmp_path: Path) -> None:
+    path, plan = tmp_path / "run", planned(tmp_path, *"ab")
+    a, b = requests(plan)
+    begin(path, plan, answer(a, finish_reason="length"))
+    assert asked_again(path, plan, answer(b, session=2, finish_reason="length"), ended_by="budget") == "ab"
+    assert asked_again(path, plan, ended_by="pilot") == "a"
+
+
+def test_a_session_keeps_what_it_was_to_send_again(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "a")
+    again = Again(retry_failed=True, kinds=frozenset({"timeout", "auth"}), redo=frozenset({"none", "length"}))
+    close_run(opened(tmp_path / "run", plan, again=again, options={"concurrency": 3}))
+    (session,) = load_manifest(tmp_path / "run").sessions
+    assert session.options == {
+        "concurrency": 3,
+        "retry_failed": True,
+        "kinds": ["auth", "timeout"],
+        "redo": ["length", "none"],
+    }
+
+
+def test_a_redo_under_another_limit_says_how(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "a", "b")
+    begin(tmp_path / "run", plan, *(answer(r, finish_reason="length") for r in requests(plan)))
+    other = planned(tmp_path, "a", "b", max_tokens=900)
+    with pytest.raises(StoreError) as caught:
+        opened(tmp_path / "run", other, again=Again(redo=frozenset({"length"})))
+    message = str(caught.value)
+    assert "(max_tokens: None -> 900)" in message
+    assert f"`streamgauge export {tmp_path / 'run'} -o answers.jsonl`" in message
+    assert "`streamgauge run some.jsonl --max-tokens 900 -o OTHER`" in message
+    assert "--fresh" not in message
+
+
+def test_what_failed_and_is_sent_again_does_not_count_as_failed(tmp_path: Path) -> None:
+    path, plan = tmp_path / "run", planned(tmp_path, *"abc")
+    a, b, c = requests(plan)
+    kinds = (ErrorKind.BAD_REQUEST, ErrorKind.TOO_LARGE, ErrorKind.TOO_LARGE)
+    begin(
+        path, plan, *(answer(r, **failed(k, retryable=False)) for r, k in zip((a, b, c), kinds, strict=True))
+    )
+    for again, left in ((Again(), 3), (Again(True, frozenset({"too_large"})), 1), (Again(True), 0)):
+        run = opened(path, plan, again=again)
+        assert run.failed == left == len(run.settled)
+        close_run(run)
 
 
 def test_what_opened_a_circuit_breaker_goes_again(tmp_path: Path) -> None:

@@ -393,6 +393,19 @@ def test_redo_sends_unwanted_answers_again(cli: Cli, mock: Start) -> None:
     assert len(result.stdout.splitlines()) == 2
 
 
+def test_a_redo_is_resumed_like_any_run(cli: Cli, mock: Start) -> None:
+    server = mock(tokens=4)
+    cli("run", prompts(10), *to(server))
+    (reason,) = {record["finish_reason"] for record in journal()}
+    redo = ["run", "p.jsonl", *to(server), "--redo", f"finish_reason={reason}"]
+    assert cli(*redo, "--pilot", 4).exit_code == 75
+    result = cli(*redo)
+    assert "6 to send" in result.stderr
+    assert len(journal()) == 20
+    assert {len(ids) for ids in (journal()[:10], {record["id"] for record in journal()[10:]})} == {10}
+    assert "10 to send" in cli(*redo).stderr  # that one was over
+
+
 def test_retry_failed_of_one_kind(cli: Cli, mock: Start) -> None:
     server = mock()
     cli("run", prompts(3), *to(server))
@@ -403,10 +416,14 @@ def test_retry_failed_of_one_kind(cli: Cli, mock: Start) -> None:
     Path("runs/p/records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert cli("run", "p.jsonl", *to(server)).exit_code == 3
     assert len(journal()) == 3
-    assert cli("run", "p.jsonl", *to(server), "--retry-failed", "--kind", "too_large").exit_code == 3
+    result = cli("run", "p.jsonl", *to(server), "--retry-failed", "--kind", "too_large")
+    assert result.exit_code == 3
+    assert "1 failed for good (other kinds: --retry-failed alone sends them again)" in result.stderr
     again = journal()[3:]
     assert [record["id"] for record in again] == [lines[1]["id"]]
-    assert cli("run", "p.jsonl", *to(server), "--retry-failed").exit_code == 0
+    result = cli("run", "p.jsonl", *to(server), "--retry-failed")
+    assert result.exit_code == 0
+    assert "failed for good" not in result.stderr
     assert len(journal()) == 5
 
 
