@@ -214,7 +214,7 @@ def asked_again(
 def test_a_redo_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     path, plan = tmp_path / "run", planned(tmp_path, *"abcd")
     a, b, c, d = requests(plan)
-    cut = {"finish_reason": "length"}
+    cut: dict[str, Any] = {"finish_reason": "length"}
     begin(path, plan, *(answer(r, **cut) for r in (a, b, c)), answer(d, finish_reason="stop"))
     # Asked again and still too long, asked again and good, cut by Ctrl-C: only the last has no new answer.
     lines = [answer(a, session=2, **cut), answer(b, session=2, finish_reason="stop")]
