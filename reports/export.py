@@ -88,7 +88,7 @@ def require(to: str) -> Format:
         try:
             import pyarrow  # noqa: F401
         except ModuleNotFoundError:
-            raise StoreError("Parquet needs pyarrow: pip install 'streamgauge[parquet]'") from None
+            raise StoreError("Parquet needs pyarrow: pip install pyarrow") from None
     return to
 
 

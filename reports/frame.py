@@ -18,7 +18,7 @@ from msgspec import Struct, UnsetType
 
 from reports.rows import Row, decoded, open_index
 from runner.record import Tokens, tokens
-from runner.store import StoreError
+from runner.store import resolve_run
 
 Floats = npt.NDArray[np.float64]
 _OPTIONAL = ("conversation", "turn", "asked_input_tokens", "asked_output_tokens")
@@ -194,8 +194,6 @@ def load(run: str | Path) -> pd.DataFrame:
     Raises:
         StoreError: there is no such run directory.
     """
-    path = Path(run)
-    if not path.is_dir():
-        raise StoreError(f"no run directory {path}. Name the folder that `run` or `bench` printed.")
+    path = resolve_run(str(run))
     parts = [frame(rows) for rows in decoded(open_index(path), Row, order="input")]
     return pd.concat(parts, ignore_index=True) if parts else frame([])

@@ -35,7 +35,7 @@ from reports.summary import (
     Summary,
 )
 from reports.validity import COALESCED_LIMIT
-from runner.store import AGAIN, FAILED, OK, Index, Manifest, current_ids, inside, load_manifest
+from runner.store import AGAIN, FAILED, OK, Index, Manifest, current_ids, inside, load_manifest, resolve_run
 
 _COLUMNS = {
     **{name: f"{name}_ms" for name in TIMES if name != "itl"},
@@ -217,7 +217,7 @@ def summarize(run: str | Path) -> Summary:
     Raises:
         StoreError: it is no run directory, or cannot be read.
     """
-    run = Path(run)
+    run = resolve_run(str(run))
     manifest = load_manifest(run)
     stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
     index = open_index(run, stopped_on)

@@ -70,7 +70,8 @@ def _check_free(path: Path) -> None:
         return
     if (path / MANIFEST).exists() or (path / JOURNAL).exists():
         raise StoreError(
-            f"{path} holds a run already, and a bench is never added to one. Choose another folder with -o."
+            f"{path} holds a run already, and a bench is never added to one. Choose another folder with -o, "
+            "or --fresh, which renames the run that is there."
         )
     others = sorted(place.name for place in path.iterdir() if not place.name.startswith("."))
     if others:

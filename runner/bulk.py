@@ -26,7 +26,7 @@ from runner.fleet import Endpoint, Fleet
 from runner.gate import Ask, Gate
 from runner.limits import Breaker, Slots
 from runner.pacing import Adaptive
-from runner.prices import Prices, bound_of, worst_case
+from runner.prices import Prices, amount, bound_of, worst_case
 from runner.progress import Progress, Snapshot
 from runner.ready import Purse, ready_body, wait_ready
 from runner.redact import Redactor
@@ -118,6 +118,7 @@ class _Job:
         self._settings = settings
         self._progress = progress
         self._signals = 0
+        self._done = 0  # as far as it was shown
         self._misfits = 0  # requests that cost more than --max-cost leaves
         self._misfit = ""  # of the first of them
         self._adaptive = Adaptive(settings.concurrency) if settings.adaptive else None
@@ -251,7 +252,9 @@ class _Job:
         least, self._misfits = self._settings.least_cost, self._misfits + 1
         if self._misfits == 1:
             row = "a row" if ask.row is None else f"row {ask.row + 1}"
-            self._misfit = f"{row} may cost up to {ask.worst:.6g}, and {max(budget.left, 0):.6g} is left"
+            self._misfit = (
+                f"{row} may cost up to {amount(ask.worst)}, and {amount(max(budget.left, 0))} is left"
+            )
         if not budget.fits(least) and budget.is_over(least):
             self.engine.stop("budget", self._why_over())
         elif self._misfits == 1:
@@ -264,12 +267,15 @@ class _Job:
 
     def snapshot(self) -> Snapshot:
         tally = self.engine.tally
+        # Which of the lines on the disk are of cancelled ones is not known before the end: it is never more.
+        self._done = max(self._done, self._opened.journal.synced_lines - tally.cut)
         return Snapshot(
-            done=self._opened.journal.synced_lines,
+            done=self._done,
             failed=tally.status["error"],
             in_flight=self.engine.in_flight,
             tokens=tally.completion_tokens,
             state="stopping" if self.engine.stopping else self.gate.state(),
+            cancelled=tally.cut,
         )
 
     # -- requests in
@@ -397,8 +403,8 @@ class _Job:
         gate, adaptive = self.gate, self._adaptive
         out: dict[str, Any] = {
             "cooldowns": gate.cooldowns,
-            "cooldown_s": round(gate.cooldown_ns / 1e9, 3),
-            "paced_s": round(gate.paced_ns / 1e9, 3),
+            "cooldown_s": round(gate.cooled_ns() / 1e9, 3),
+            "paced_s": round(gate.paced_ns() / 1e9, 3),
         }
         if adaptive is not None:
             out |= {"lowest_concurrency": adaptive.lowest, "highest_concurrency": adaptive.highest}
@@ -418,7 +424,9 @@ def _first(plan: Plan) -> Request | None:
 
 
 def _told_of(before: Spent, most: float) -> str:
-    killed = f" ({before.killed:.6g} of it at most, by a session that was killed)" if before.killed else ""
+    killed = (
+        f" ({amount(before.killed)} of it at most, by a session that was killed)" if before.killed else ""
+    )
     parts = [
         (before.unknown, "good answers"),
         (before.unknown_lost, "failed or cancelled attempts"),
@@ -426,7 +434,9 @@ def _told_of(before: Spent, most: float) -> str:
     ]
     named = ", ".join(f"{what} ({count:,})" for count, what in parts if count)
     unknown = f"; not counted, for nobody knows what they cost: {named}" if named else ""
-    return f"{before.amount:.6g} of --max-cost {most:.6g} is spent by earlier sessions{killed}{unknown}"
+    return (
+        f"{amount(before.amount)} of --max-cost {amount(most)} is spent by earlier sessions{killed}{unknown}"
+    )
 
 
 def _among(sorted_digests: array[int], digest: int) -> bool:

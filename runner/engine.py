@@ -52,6 +52,7 @@ class Tally:
         self.retries = 0
         self.chunks = 0  # token-bearing chunks
         self.completion_tokens = 0  # as far as servers told
+        self.cut = 0  # of the cancelled, those that are asked again
         self.unwritten = 0  # finished, and the disk would not take them
 
     @property
@@ -62,6 +63,7 @@ class Tally:
     def add(self, record: Record) -> None:
         """Count one record."""
         self.status[record.status] += 1
+        self.cut += record.status == "cancelled" and record.cancelled_by != "stop_rule"
         if record.error is not None:
             self.errors[str(record.error.kind)] += 1
         self.retries += len(record.attempts)

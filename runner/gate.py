@@ -17,6 +17,7 @@ import msgspec
 from runner.budget import Budget, Hold
 from runner.fleet import BUSY, Endpoint, Fleet
 from runner.pacing import Adaptive, Meter, TokenMeter
+from runner.prices import amount
 from runner.record import Error
 from runner.retry import HINT_CAP_S
 
@@ -66,8 +67,8 @@ class Gate:
         self.cools = cools
         self.budget = budget
         self.cooldowns = 0
-        self.cooldown_ns = 0  # time in which a 429 or 503 held an endpoint
-        self.paced_ns = 0  # time in which --rpm or --tpm held the run
+        self._cooldown_ns = 0  # up to the end of those that still go on
+        self._paced_ns = 0  # likewise
         self.on_over: Callable[[Ask], None] = lambda _: None  # told of each that fits into the budget no more
         self.on_unsaved: Callable[[str], None] = lambda _: (
             None
@@ -133,6 +134,15 @@ class Gate:
             self._timer.cancel()
             self._timer = None
 
+    def cooled_ns(self) -> int:
+        """Time so far in which a 429 or 503 held an endpoint; more may have been asked for than is waited."""
+        now = monotonic_ns()
+        return self._cooldown_ns - sum(max(0, one.cool_until - now) for one in self.fleet.endpoints)
+
+    def paced_ns(self) -> int:
+        """Time so far in which --rpm or --tpm held the run."""
+        return self._paced_ns - max(0, self._paced_until - monotonic_ns())
+
     def state(self) -> str:
         """What holds requests back just now, in words for a progress line."""
         seconds = (self.fleet.cool_until() - monotonic_ns()) / _S
@@ -155,7 +165,7 @@ class Gate:
         )
         if at > now:
             if at > self._paced_until:
-                self.paced_ns += at - max(now, self._paced_until)
+                self._paced_ns += at - max(now, self._paced_until)
                 self._paced_until = at
             self._arm(at, now)
             return None
@@ -268,9 +278,9 @@ class Gate:
             self._told_of_budget = True
             going = sum(endpoint.in_flight for endpoint in self.fleet.endpoints)
             self._tell(
-                f"--max-cost lowers the concurrency: {budget.most - budget.spent:.6g} is left, the {going} "
-                f"in flight may cost up to {budget.reserved:.6g}, the next one {worst:.6g}. A smaller "
-                "--max-tokens lets more go at once."
+                f"--max-cost lowers the concurrency: {amount(budget.most - budget.spent)} is left, the "
+                f"{going} in flight may cost up to {amount(budget.reserved)}, the next one {amount(worst)}. "
+                "A smaller --max-tokens lets more go at once."
             )
 
     # -- what became of an attempt
@@ -359,7 +369,7 @@ class Gate:
             self.cooldowns += 1
             if not self.shut():
                 self._say_cooling(now, wait_ns, why)
-        self.cooldown_ns += max(0, endpoint.cool_until - max(before, now))
+        self._cooldown_ns += max(0, endpoint.cool_until - max(before, now))
         if self._adaptive is not None and self._adaptive.refused(sent_at, now):
             self._resize(self._adaptive.limit)
         if self.shut():

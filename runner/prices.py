@@ -21,6 +21,13 @@ _MILLION = 1_000_000
 _KEYS = ("input", "cached_input", "output")
 
 
+def amount(value: float) -> str:
+    """Money as people write it: at most six digits that matter, never as 1e-05."""
+    rounded = float(f"{value:.6g}")
+    text = f"{rounded:.12f}" if abs(rounded) < 1 else f"{rounded:.6f}"
+    return text.rstrip("0").rstrip(".")
+
+
 class PriceError(ValueError):
     """Prices that cannot be used. The text says where, why and what is allowed."""
 

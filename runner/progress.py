@@ -20,11 +20,12 @@ _WINDOW_S = 15.0
 class Snapshot(msgspec.Struct, frozen=True):
     """Counts of this session at one moment."""
 
-    done: int  # records known to be on disk
+    done: int  # records known to be on disk, without those that were cancelled
     failed: int
     in_flight: int
     tokens: int
     state: str = ""
+    cancelled: int = 0  # to be asked again
 
 
 class Progress:
@@ -95,6 +96,7 @@ class Progress:
     def _rates(self, snapshot: Snapshot) -> str:
         tokens = self._speed()[1]
         parts = [f"{tokens:,.0f} tok/s", f"{snapshot.in_flight} in flight", f"{snapshot.failed} failed"]
+        parts += [f"{snapshot.cancelled} cancelled"] if snapshot.cancelled else []
         return ", ".join([*parts, snapshot.state] if snapshot.state else parts)
 
     def _line(self, snapshot: Snapshot) -> str:

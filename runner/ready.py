@@ -174,7 +174,8 @@ class _Asked:
         """Tell the user how it stands."""
         if not self.ready:
             waited_s = time.monotonic() - self._began
-            self._tell(f"{self.endpoint.base_url} is not ready for {waited_s:.0f} s: {self.why}")
+            waited = f" after {waited_s:.0f} s" if waited_s >= 1 else ""
+            self._tell(f"{self.endpoint.base_url} is not ready{waited}: {self.why}")
 
     async def until_ready(self) -> None:
         for made in count():

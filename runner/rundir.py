@@ -7,6 +7,7 @@ import os
 import platform
 import socket
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 
 from runner.again import Again, wanted_again
 from runner.journal import Journal, sync
+from runner.mismatch import mismatch
 from runner.record import SCHEMA_VERSION
 from runner.store import (
     AGAIN,
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 DATASETS = {".jsonl", ".csv", ".parquet"}
-# May not change between sessions of one run: answers under other settings are other answers.
-_BOUND = ("target host", "api", "model", "params", "max_tokens", "system", "template")
 
 
 class Opened(msgspec.Struct):
@@ -114,12 +114,58 @@ def open_run(
     """
     notes: list[str] = []
     _check_place(path)
-    path.mkdir(parents=True, exist_ok=True)
-    journal = Journal(path / JOURNAL)
+    made = [place for place in (path, *path.parents) if not place.exists()]
+    with _naming(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            journal = Journal(path / JOURNAL)
+        except BaseException:
+            _take_back(made)
+            raise
+        return _open(
+            path, journal, made, plan, scenario, source_name, options, fresh, again or Again(), notes
+        )
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A write that fails does not say where."""
+    try:
+        yield
+    except OSError as exc:
+        exc.filename = exc.filename or str(path)
+        raise
+
+
+def _take_back(made: list[Path], ours: tuple[str, ...] = ()) -> None:
+    """Remove what a run that could not begin has made: nothing was asked yet.
+
+    Args:
+        made: folders, the innermost first.
+        ours: files of the innermost; none where another process may have made it its own.
+    """
+    with contextlib.suppress(OSError):
+        for name in ours if made else ():
+            (made[0] / name).unlink(missing_ok=True)
+        for place in made:  # as long as they are empty
+            place.rmdir()
+
+
+def _open(
+    path: Path,
+    journal: Journal,
+    made: list[Path],
+    plan: Plan,
+    scenario: dict[str, Any],
+    source_name: str,
+    options: dict[str, Any],
+    fresh: bool,
+    again: Again,
+    notes: list[str],
+) -> Opened:
     try:
         manifest, index = _earlier(path)
-        again = again or Again()
-        why = _mismatch(path, manifest, index, scenario, plan, again)
+        why = mismatch(path, manifest, index, scenario, plan, again)
         if fresh or (why is not None and index is not None and not (index.state == OK).any()):
             if manifest is not None or (index is not None and len(index)):
                 journal.close()
@@ -133,6 +179,7 @@ def open_run(
             raise StoreError(why)
         return _begin(path, journal, manifest, index, plan, scenario, source_name, options, again, notes)
     except BaseException:
+        _take_back(made, (CURRENT, MANIFEST, JOURNAL))  # while the lock is held: it is nobody else's
         journal.close()
         raise
 
@@ -215,73 +262,6 @@ def _earlier(path: Path) -> tuple[Manifest | None, Index | None]:
     manifest = load_manifest(path)
     stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
     return manifest, build_index(path, stopped_on=stopped_on)
-
-
-def _mismatch(
-    path: Path,
-    manifest: Manifest | None,
-    index: Index | None,
-    scenario: dict[str, Any],
-    plan: Plan,
-    again: Again,
-) -> str | None:
-    """Why this run may not go on in that directory; `None` where it may."""
-    choices = "Choose: --fresh (sets the old run aside, keeps it), -o OTHER, or the old settings."
-    if index is None or not len(index):
-        return None
-    if manifest is None:
-        return f"{path} holds answers but no {MANIFEST}. {choices}"
-    old, new = _bound(manifest.scenario), _bound(scenario)
-    changed = [name for name in _BOUND if old[name] != new[name]]
-    if "target host" in changed and _hosts(manifest.scenario) & _hosts(scenario):
-        changed.remove("target host")  # of several --base-url, one more or one less: replicas
-    if changed:
-        told = "; ".join(f"{name}: {_short(old[name])} -> {_short(new[name])}" for name in changed)
-        if again.redo and changed == ["max_tokens"]:
-            choices = _other_limit(path, again, new["max_tokens"])
-        return f"{path} was begun with other settings ({told}). Answers are not mixed. {choices}"
-    if not _overlap(index, plan):
-        before = manifest.prompts.name if manifest.prompts is not None else "another file"
-        return (
-            f"{path} belongs to another run: none of its {len(index)} answers is to a prompt of this file "
-            f"(its own was {before}). {choices}"
-        )
-    return None
-
-
-def _other_limit(path: Path, again: Again, limit: Any) -> str:
-    """What to do where a row shall be asked once more, and with another limit: that is another request."""
-    reasons = " or ".join(sorted(again.redo))
-    flag = "" if limit is None else f" --max-tokens {limit}"
-    return (
-        f"Under another limit they are other requests, so ask them in a run of their own: "
-        f"`streamgauge export {path} -o answers.jsonl`, copy the rows whose finish_reason is {reasons} into "
-        f"some.jsonl, and `streamgauge run some.jsonl{flag} -o OTHER` with the other flags as they are."
-    )
-
-
-def _bound(scenario: dict[str, Any]) -> dict[str, Any]:
-    from urllib.parse import urlsplit
-
-    target = scenario.get("target", {})
-    flat = {**scenario, **target, "target host": urlsplit(target.get("base_url", "")).netloc}
-    return {name: flat.get(name) for name in _BOUND}
-
-
-def _hosts(scenario: dict[str, Any]) -> set[str]:
-    from urllib.parse import urlsplit
-
-    target = scenario.get("target", {})
-    return {urlsplit(url).netloc for url in target.get("base_urls", [target.get("base_url", "")])}
-
-
-def _short(value: Any) -> str:
-    text = str(value) if not isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _overlap(index: Index, plan: Plan) -> int:
-    return int(inside(index.digest, plan.digests).sum())
 
 
 def set_aside(path: Path) -> Path:

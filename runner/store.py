@@ -107,7 +107,8 @@ def load_manifest(run: Path) -> Manifest:
         data = path.read_bytes()
     except FileNotFoundError:
         raise StoreError(
-            f"{run} is not a run directory: it has no {MANIFEST}. Name the folder that `run` printed."
+            f"{run} is not a run directory: it has no {MANIFEST}. Name the folder that `run` or `bench` "
+            "printed."
         ) from None
     except OSError as exc:
         raise StoreError(f"cannot read {path}: {exc.strerror}") from None
@@ -142,7 +143,7 @@ def resolve_run(name: str | None, runs: Path = RUNS) -> Path:
         dataset = path.with_suffix(".run")
         if dataset.is_dir():
             return dataset
-        raise StoreError(f"no run directory {name}. Name the folder that `run` printed.")
+        raise StoreError(f"no run directory {name}. Name the folder that `run` or `bench` printed.")
     return path
 
 

@@ -99,11 +99,10 @@ def open_source(path: str | os.PathLike[str], format: str | None = None) -> Sour
     if not head:
         raise PromptError("the file is empty", file=name, hint="it needs at least one prompt")
     if format is None and name.lower().endswith(".json") and head.lstrip()[:1] == b"[":
-        raise PromptError(
-            "is one JSON list, which cannot be read row by row",
-            file=name,
-            hint="write one object a line (jq -c '.[]' FILE > FILE.jsonl)",
-        )
+        hint = "write one object a line (jq -c '.[]' FILE > FILE.jsonl)"
+        if b'"conversations"' in head:
+            hint = 'conversations as ShareGPT has them are for `bench`, with prompts.format = "sharegpt"'
+        raise PromptError("is one JSON list, which cannot be read row by row", file=name, hint=hint)
     return Source(path=name, format=chosen)
 
 
@@ -213,7 +212,7 @@ def _batches(source: Source, file: BinaryIO) -> "Iterator[pa.RecordBatch]":
         raise PromptError(
             "Parquet needs pyarrow, which is not installed",
             file=source.path,
-            hint="pip install 'streamgauge[parquet]'",
+            hint="pip install pyarrow",
         ) from error
     try:
         # Without pre-buffering and threads, memory holds one row group's pages and not the file.

@@ -58,8 +58,8 @@ def finish(
         "budget": f"stopped by --max-cost: {session.reason}. Raise it and run the command again to go on.",
         "pilot": "the pilot is over. Run the same command again, without --pilot, to send the rest.",
         "disk_full": f"stopped: {session.reason} ({path}). Make room. {again}",
-        "circuit_breaker": f"stopped, because requests only fail: {session.reason}\n"
-        f"{_advice(engine.tripped if engine is not None else None)} {again}",
+        "circuit_breaker": f"stopped, because requests kept failing: {session.reason}\n"
+        f"{advice(engine.tripped if engine is not None else None)} {again}",
     }
     if session.ended_by == "pilot":
         _show_pilot(opened, plan)
@@ -87,7 +87,8 @@ def _show_pilot(opened: Opened, plan: Plan) -> None:
     click.echo(render_pilot(told), nl=False)
 
 
-def _advice(error: Error | None) -> str:
+def advice(error: Error | None) -> str:
+    """What to check where requests kept failing with this, or with nobody knows what."""
     if error is not None and ("stream_options" in error.message or "include_usage" in error.message):
         return "This server refuses to be asked for usage: --no-usage leaves that out."
     return {

@@ -55,6 +55,21 @@ def _run(run: Path, output: Path | None, options: dict[str, Any]) -> None:
         click.echo(line, err=True)
 
 
+def _refuse_other_name(file: Path, to: str) -> None:
+    """A usage error for a file that is named as one format and shall hold another."""
+    from reports.export import format_of
+    from runner.store import StoreError
+
+    try:
+        named = format_of(file)
+    except StoreError:
+        return  # its name does not say
+    if named != to and not (named == "jsonl" and to == "openai-batch"):
+        raise click.UsageError(
+            f"-o {file} names a {named} file and --to asks for {to}: leave one of them out"
+        )
+
+
 @click.command("export")
 @click.argument("run", required=False)
 @click.option("--to", type=click.Choice(FORMATS), help="The format. [default: what -o says, else jsonl]")
@@ -93,10 +108,13 @@ def command(
     try:
         found = shown(resolve_run(run))
         load_manifest(found)
-        chosen: Any = to or format_of(None if output is None or to_stdout(output) else output)
+        file = None if output is None or to_stdout(output) else output
+        if file is not None and to is not None:
+            _refuse_other_name(file, to)
+        chosen: Any = to or format_of(file)
         require(chosen)
-        if output is not None and not to_stdout(output):
-            refuse_own(output)
+        if file is not None:
+            refuse_own(file)
     except StoreError as exc:
         stop(str(exc), 2)
     _run(found, output, {"to": chosen, "order": order, "status": status, "every": every})

@@ -173,7 +173,9 @@ def _cost(cost: Cost) -> str:
         cut = f", {cost.cut:,} of them closed early" if cost.cut else ""
         text += f"; {plural(cost.without_usage, 'answer')} without usage{cut}"
     if cost.cost is not None:
-        text += f"; usage.cost {cost.cost:.6g} in all"
+        from runner.prices import amount
+
+        text += f"; usage.cost {amount(cost.cost)} in all"
     return text
 
 

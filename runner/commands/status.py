@@ -126,7 +126,7 @@ def _rate(manifest: Manifest, index: Index, running: bool) -> float | None:
 _STATES = {
     "interrupted": "stopped by Ctrl-C",
     "terminated": "stopped by SIGTERM",
-    "circuit_breaker": "stopped, because nothing succeeded",
+    "circuit_breaker": "stopped, because requests kept failing",
     "budget": "stopped by --max-cost",
     "pilot": "stopped after the pilot",
     "disk_full": "stopped, because the disk was full",

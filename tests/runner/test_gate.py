@@ -58,7 +58,7 @@ async def test_requests_a_minute_retries_included() -> None:
 
     await asyncio.gather(*(go(number % 2 == 0) for number in range(20)))
     assert at[-1] - at[0] >= 19 * 10 * MS - 15 * MS
-    assert gate.paced_ns > 0
+    assert gate.paced_ns() > 0
 
 
 async def test_tokens_a_minute() -> None:
@@ -211,7 +211,21 @@ async def test_a_refusal_holds_everybody_until_the_very_instant() -> None:
     await asyncio.gather(*(go() for _ in range(10)))
     assert min(at) >= until
     assert gate.cooldowns == 1
-    assert 49 * MS <= gate.cooldown_ns <= 50 * MS
+    assert 49 * MS <= gate.cooled_ns() <= 50 * MS
+
+
+async def test_only_what_was_waited_counts_as_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    gate, (only,) = gate_of(rpm=60)
+    gate.busy(Ask(), only, clock.now, 3600 * S)
+    assert gate.cooled_ns() == 0
+    clock.now += 2 * S
+    assert gate.cooled_ns() == 2 * S
+    gate.busy(Ask(), only, clock.now, 5000 * S)  # longer, from now on
+    clock.now += 3 * S
+    assert gate.cooled_ns() == 5 * S
+    clock.now += 9000 * S
+    assert gate.cooled_ns() == 5002 * S
 
 
 async def test_after_a_cool_down_one_goes_ahead() -> None:

@@ -56,6 +56,14 @@ def test_plain_the_last_line(clock: Clock) -> None:
     assert "left" not in last
 
 
+def test_cancelled_ones_stand_apart(clock: Clock) -> None:
+    out = io.StringIO()
+    shown = Progress(400, 0, out)
+    clock.now += 2
+    shown.close(Snapshot(done=12, failed=0, in_flight=0, tokens=0, cancelled=12))
+    assert out.getvalue() == "12/400 done, 6.0 req/s, 0 tok/s, 0 in flight, 0 failed, 12 cancelled\n"
+
+
 @pytest.mark.parametrize(
     ("per_s", "left"), [(100, "10 s left"), (1, "17 min left"), (0.1, "2.8 h left"), (0, None)]
 )

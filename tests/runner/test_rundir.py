@@ -12,6 +12,7 @@ import pytest
 
 from runner import rundir
 from runner.again import Again
+from runner.journal import Journal
 from runner.record import Error, ErrorKind, Record
 from runner.rundir import (
     Opened,
@@ -167,6 +168,41 @@ def test_a_manifest_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match="No space left"):
         replace_file(tmp_path / "file", b"two")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("file", b"one")]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_cannot_begin_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    def full(fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path, plan = tmp_path / "deep" / "run", planned(tmp_path, "a")
+    if there:
+        path.mkdir(parents=True)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        opened(path, plan)
+    assert caught.value.filename == str(path)
+    assert path.exists() == (tmp_path / "deep").exists() == there
+
+
+def test_a_folder_that_another_has_just_made_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, plan = tmp_path / "run", planned(tmp_path, "a")
+    others: list[Opened] = []
+
+    def late(place: Path) -> Journal:
+        if not others:  # it begins right after this one has seen that there is nothing
+            others.append(None)  # type: ignore[arg-type]
+            others[:] = [opened(path, plan)]
+        return Journal(place)
+
+    monkeypatch.setattr(rundir, "Journal", late)
+    with pytest.raises(StoreError, match="is being written by another"):
+        opened(path, plan)
+    close_run(others[0])
+    assert load_manifest(path).sessions
+    assert (path / "records.jsonl").exists()
 
 
 # -- resumed

@@ -312,7 +312,7 @@ def test_a_later_field_of_the_same_version_is_no_harm(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (None, "is not a run directory: it has no run.json. Name the folder that `run` printed."),
+        (None, "is not a run directory: it has no run.json. Name the folder that `run` or `bench` printed."),
         ("", "is not a manifest"),
         ("{", "is not a manifest"),
         ("[]", "is not a manifest"),

@@ -44,6 +44,12 @@ def test_a_given_format_wins(tmp_path: Path) -> None:
             None,
             "one JSON list, which cannot be read row by row; write one",
         ),
+        (
+            "talk.json",
+            b'[{"id": "1", "conversations": [{"from": "human", "value": "hi"}]}]',
+            None,
+            'ShareGPT has them are for `bench`, with prompts.format = "sharegpt"',
+        ),
     ],
 )
 def test_no_source(tmp_path: Path, name: str, data: bytes | None, format_: str | None, says: str) -> None:

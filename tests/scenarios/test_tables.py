@@ -202,4 +202,4 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(PromptError) as caught:
         list(blocks(Source(path=str(path), format="parquet")))
-    assert str(caught.value).endswith("not installed; pip install 'streamgauge[parquet]'")
+    assert str(caught.value).endswith("not installed; pip install pyarrow")

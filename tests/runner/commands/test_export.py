@@ -102,11 +102,30 @@ def test_usage_mistakes(here: Path) -> None:
     assert call().exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "to", "code"),
+    [
+        ("a.csv", "jsonl", 2),
+        ("a.jsonl", "csv", 2),
+        ("a.csv", "openai-batch", 2),
+        ("a.csv", "csv", 0),
+        ("a.ndjson", "jsonl", 0),
+        ("a.jsonl", "openai-batch", 0),
+        ("a.dat", "csv", 0),
+    ],
+)
+def test_a_name_that_says_another_format(here: Path, name: str, to: str, code: int) -> None:
+    result = call("-o", name, "--to", to)
+    assert result.exit_code == code
+    assert Path(name).exists() == (code == 0)
+    assert ("leave one of them out" in result.stderr) == (code == 2)
+
+
 def test_parquet_without_pyarrow(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     result = call("--to", "parquet")
     assert result.exit_code == 2
-    assert "streamgauge[parquet]" in result.stderr
+    assert "pip install pyarrow" in result.stderr
 
 
 def test_a_dataset_that_cannot_be_written(here: Path) -> None:
