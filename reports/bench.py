@@ -120,6 +120,7 @@ class Client(Struct, kw_only=True):
     opened: int = 0
     reused: int = 0
     stale_resends: int = 0
+    own_errors: int = 0  # failures that are this machine's
 
 
 class ServerValue(Struct, kw_only=True):

@@ -115,6 +115,7 @@ def _client(summary: Summary, found: Plan) -> Client:
         opened=connections.opened,
         reused=connections.reused,
         stale_resends=attempts.stale_connection,
+        own_errors=tally.own_errors,
     )
 
 

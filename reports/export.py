@@ -319,5 +319,7 @@ def export_dataset(
     except BrokenPipeError:
         raise
     except OSError as exc:
+        if not isinstance(place, Path):
+            raise StoreError(f"cannot write standard output: {exc.strerror or exc}") from exc
         raise StoreError(f"cannot write {place}: {exc.strerror or exc}. Nothing was replaced.") from exc
     return result

@@ -21,6 +21,7 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "nothing_succeeded": (None, 0.0),
 }
 LAG_SHARES = (0.02, 0.10)  # of ttft p50, where that is more
+OWN_ERRORS = (0.0, 0.01)  # share of finished requests that failed for want of something on this machine
 FEW = 20  # sends with a place free, below which nothing about them is INVALID
 COALESCED_LIMIT = 0.30  # itl is withheld above it; the rest stands
 
@@ -165,6 +166,26 @@ def _coalesced(client: Client) -> Reason | None:
     )
 
 
+def _own_errors(client: Client, summary: Summary) -> Reason | None:
+    """A machine without a socket to spare is no server that refuses."""
+    finished = summary.requests.ok + summary.requests.error
+    if not client.own_errors or not finished:
+        return None
+    share = client.own_errors / finished
+    level, limit = _beyond(share, OWN_ERRORS)
+    if level == "OK":
+        return None
+    return Reason(
+        check="own_errors",
+        level=level,
+        measured=share,
+        limit=limit,
+        words=f"{client.own_errors:,} requests ({share:.1%}) failed on this machine: too many files were "
+        f"open (limit {limit:.0%}).",
+        next_step="Raise the limit of open files (`ulimit -n`), or lower the concurrency or max_in_flight.",
+    )
+
+
 def _nothing(summary: Summary) -> Reason | None:
     requests = summary.requests
     # Who left on purpose had been served so far.
@@ -189,6 +210,7 @@ def assess(summary: Summary, client: Client, load: Load) -> Validity:
     ttft = summary.metrics["ttft"]
     found = [
         _nothing(summary),
+        _own_errors(client, summary),
         _late(client, load),
         *_delay(client),
         _sent(client, load),

@@ -17,6 +17,7 @@ from reports.distribution import Values
 from reports.frame import Floats, chunk_lengths
 from reports.gauge import window
 from reports.rows import Row
+from runner.record import OWN_FAULT
 
 Bools = npt.NDArray[np.bool_]
 
@@ -124,6 +125,7 @@ class BenchTally:
         self.held_max_ms: float | None = None
         self.never_sent = 0  # in the journal all the same
         self.tried = 0
+        self.own_errors = 0
         self.sends = 0
         self.late = 0
         self.delay_free = Values()
@@ -155,6 +157,10 @@ class BenchTally:
             self._add_in_flight(block, self.span)
             self._add_stay(block, self.span)
             self._add_ttft(block, self.span)
+        self.own_errors += sum(
+            row.error is not None and row.error.kind == "connect" and row.error.message.startswith(OWN_FAULT)
+            for row in rows
+        )
         self._add_lateness(rows, block)
         self._add_goodput(block)
         self._add_asked(part)

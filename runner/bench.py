@@ -27,7 +27,7 @@ from runner.on_loop import run_on_loop
 from runner.prices import Prices
 from runner.ready import Purse, ready_body, wait_ready
 from runner.redact import Redactor
-from runner.scrape import Scraper
+from runner.scrape import FILE, Scraper
 from runner.store import EndedBy
 from runner.target import Target, without_query
 from runner.timeouts import Timeouts
@@ -39,7 +39,6 @@ from scenarios.workload import Workload
 
 _TICK_S = 0.5
 _S = 1_000_000_000
-METRICS = "metrics.jsonl"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,7 +225,7 @@ class _Job:
             return None
         scraper = Scraper(
             url,
-            opened.path / METRICS,
+            opened.path / FILE,
             opened.session.anchor_ns,
             verify=self._settings.verify,
             ca_file=self._settings.ca_file,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ class OpenedBench(msgspec.Struct):
     journal: Journal
     manifest: Manifest
     session: Session
+    made: list[Path] = []  # folders that were made for it, the innermost first
 
 
 def bench_place(scenario: str, output: str | None) -> Path:
@@ -46,24 +48,57 @@ def open_bench(
     Raises:
         StoreError: there is something there already, or another process writes it.
     """
-    _check_free(path)
-    path.mkdir(parents=True, exist_ok=True)
-    journal = Journal(path / JOURNAL)
+    check_free(path)
+    made = _make(path)
     try:
-        manifest = Manifest(
-            kind="bench", created=now_text(), scenario=scenario, prompts=prompts, seed=seed, tags=tags
-        )
-        session = new_session(1, options)
-        manifest.sessions.append(session)
+        journal = Journal(path / JOURNAL)
+    except BaseException:
+        _unmake(made)
+        raise
+    manifest = Manifest(
+        kind="bench", created=now_text(), scenario=scenario, prompts=prompts, seed=seed, tags=tags
+    )
+    session = new_session(1, options)
+    manifest.sessions.append(session)
+    opened = OpenedBench(path, journal, manifest, session, made)
+    try:
         write_manifest(path, manifest)
         sync_directory(path)
     except BaseException:
-        journal.close()
+        discard(opened)
         raise
-    return OpenedBench(path, journal, manifest, session)
+    return opened
 
 
-def _check_free(path: Path) -> None:
+def discard(opened: OpenedBench) -> None:
+    """Take back a directory that was opened, and in which nothing was written yet."""
+    opened.journal.close()
+    with suppress(OSError):
+        if (opened.path / JOURNAL).stat().st_size == 0:
+            (opened.path / MANIFEST).unlink(missing_ok=True)
+            (opened.path / JOURNAL).unlink()
+    _unmake(opened.made)
+
+
+def _make(path: Path) -> list[Path]:
+    """Make the folder; return those that there were none of before, the innermost first."""
+    made = [place for place in (path, *path.parents) if not place.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def _unmake(made: list[Path]) -> None:
+    with suppress(OSError):  # another's file is in it by now
+        for place in made:
+            place.rmdir()
+
+
+def check_free(path: Path) -> None:
+    """Refuse a place that a bench cannot go to.
+
+    Raises:
+        StoreError: there is something there already.
+    """
     if path.exists() and not path.is_dir():
         raise StoreError(f"{path} is a file, not a folder for a run. Choose another place with -o.")
     if not path.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from runner.errors import (
     printable,
     request_id_of,
 )
-from runner.record import CancelledBy, Error, ErrorKind, Status, Timer
+from runner.record import OWN_FAULT, CancelledBy, Error, ErrorKind, Status, Timer
 from runner.redact import Redactor
 from runner.retry import is_retryable
 from runner.sse import Parser, TooLarge
@@ -51,6 +52,9 @@ _TIMER_WORDS = {
     "byte_idle": ("not a byte for", "--idle-timeout"),
     "total": ("not finished within", "--timeout"),
 }
+
+
+_NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})  # open at once, in this process or on this machine
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -270,6 +274,8 @@ class Client:
     def _raised(self, stream: Stream, exc: BaseException) -> tuple[ErrorKind, str]:
         """What an exception before the response began means. TLS errors are connection errors too: first."""
         host = self._target.host
+        if _errno(exc) in _NO_FILES:
+            return ErrorKind.CONNECT, f"{OWN_FAULT}{_reason(exc).lower()} to connect to {host} (ulimit -n)"
         if isinstance(exc, aiohttp.ClientSSLError | ssl.SSLError):
             detail = getattr(exc, "os_error", exc)
             reason = (
@@ -338,10 +344,16 @@ def _is_close_delimited(stream: Stream) -> bool:
     return "content-length" not in stream.headers and "transfer-encoding" not in stream.headers
 
 
+def _errno(exc: BaseException) -> int:
+    """Of the system, where it said no; else 0."""
+    number = getattr(getattr(exc, "os_error", exc), "errno", None)
+    return number if isinstance(number, int) and number > 0 else 0
+
+
 def _reason(exc: BaseException) -> str:
     """Why, without any text a library made of the request (it can hold headers)."""
-    number = getattr(exc, "errno", None)
-    if isinstance(number, int) and number > 0:
+    number = _errno(exc)
+    if number:
         return os.strerror(number)
     if isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
         return "closed by the server"

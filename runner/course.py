@@ -29,6 +29,13 @@ class Course(msgspec.Struct, kw_only=True):
     grace_ns: int = 30 * _S
 
     @property
+    def scheduled(self) -> int | None:
+        """How many arrivals are measured; `None`: as many as find the time."""
+        if self.schedule is not None:
+            return len(self.schedule.offsets_ns) - self.schedule.warmup
+        return self.requests
+
+    @property
     def end_ns(self) -> int | None:
         """When nothing is started any more; `None`: when all have been."""
         if self.schedule is not None:

@@ -53,7 +53,7 @@ class About(msgspec.Struct, frozen=True):
     asked_input_tokens: int | None = None
     asked_output_tokens: int | None = None
     leave_after_tokens: int | None = None
-    patience_s: float | None = None  # until the first token
+    patience_s: float | None = None  # from when it was due, until the first token
 
 
 class _Course(msgspec.Struct):
@@ -79,6 +79,7 @@ class Prepared(msgspec.Struct):
     about: About | None = None  # in a bench
     held_ns: int = 0  # in a bench: waited because no more may be in flight
     is_out: bool = False  # its bytes were handed to the socket
+    due: int = 0  # when it should have gone
 
 
 def added_fields(include_usage: bool) -> dict[str, Any]:
@@ -183,6 +184,7 @@ class Delivery:
         """Send an admitted request until there is a record to keep. `scheduled_at` is `monotonic_ns`."""
         attempts: list[Attempt] = []
         course = _Course()
+        prepared.due = scheduled_at
         endpoint = prepared.endpoint
         assert endpoint is not None
         while True:
@@ -223,6 +225,7 @@ class Delivery:
     async def _attempt(self, prepared: Prepared, endpoint: Endpoint, fresh: bool) -> tuple[Stream, Outcome]:
         gate = self._gate
         opened: list[Stream] = []
+        leaving: list[asyncio.TimerHandle] = []
         about = prepared.about
 
         def opened_one(stream: Stream) -> None:
@@ -235,7 +238,12 @@ class Delivery:
             if self._cut_by is not None:
                 stream.cut(by=self._cut_by)
             if about is not None and about.patience_s is not None:
-                asyncio.get_running_loop().call_later(about.patience_s, _leave, stream)
+                waited_s = (time.monotonic_ns() - prepared.due) / 1e9
+                if waited_s < about.patience_s:
+                    loop = asyncio.get_running_loop()
+                    leaving.append(loop.call_later(about.patience_s - waited_s, _leave, stream))
+                else:
+                    _leave(stream)  # before it was sent
 
         ok, charge = False, prepared.ask.worst
         try:
@@ -251,6 +259,8 @@ class Delivery:
             charge = charged(*attempt_cost(prepared.price, prepared.ask.worst, stream, outcome))
         finally:
             self._live.difference_update(opened)
+            for handle in leaving:
+                handle.cancel()  # else it keeps the answer for as long as the patience
             headless = not opened or opened[0].headers_at is None
             gate.ended(prepared.ask, endpoint, ok=ok, headless=headless, charge=charge)
         if ok and not stream.answer.streamed and stream.sent_at is not None and stream.ended_at is not None:

@@ -13,10 +13,15 @@ from scenarios.scenario import Scenario
 from scenarios.synthetic import Fit, fit, probe_bodies
 
 
-def needs_probes(scenario: Scenario) -> bool:
+def is_fitted(scenario: Scenario) -> bool:
     """Whether prompts are made up, and nothing local says how long they are."""
     prompts = scenario.prompts
     return prompts.file is None and prompts.tokenizer is None
+
+
+def needs_probes(scenario: Scenario, include_usage: bool = True) -> bool:
+    """Whether the server is to be asked how long made-up prompts are: it says so in the usage only."""
+    return include_usage and is_fitted(scenario)
 
 
 async def fit_lengths(scenario: Scenario, client: Client, tell: Callable[[str], None]) -> Fit:

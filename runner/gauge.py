@@ -100,10 +100,12 @@ class Gauge:
     def stop(self) -> dict[str, dict[str, float | int | None]]:
         """End, and say what was seen: `lag`, `gc` and `cpu`."""
         now = self._clock()
-        if self._handle is not None:
+        if self._handle is None:  # never started: no tick was due
+            self._began_ns, self._cpu_before = now, self._cpu()
+        else:
             self._handle.cancel()
             self._handle = None
-        self._count(now)  # what is due by now and was not come to
+            self._count(now)  # what is due by now and was not come to
         if self._on_gc in gc.callbacks:
             gc.callbacks.remove(self._on_gc)
         user_s, system_s = self._cpu()

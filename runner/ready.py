@@ -17,7 +17,7 @@ from runner.gate import Ask, Gate
 from runner.prices import Price
 from runner.record import Error, ErrorKind
 from runner.stream import Stream
-from scenarios.answer_limit import LIMITS
+from scenarios.answer_limit import ASK_FOR_MORE, LIMITS
 from scenarios.request import Request
 
 _PAUSES_S = (0.25, 0.5, 1.0, 2.0, 5.0)  # the last again and again
@@ -27,7 +27,6 @@ _GRACE_S = 1.0  # once one has answered, for others that may be just as ready
 _FINAL = frozenset(
     {ErrorKind.AUTH, ErrorKind.QUOTA, ErrorKind.BAD_REQUEST, ErrorKind.TLS, ErrorKind.REDIRECT}
 )
-_ONE_CHOICE = frozenset({"n", "best_of", "min_tokens", "ignore_eos"})  # left out: they ask for more
 
 
 class Readiness(msgspec.Struct):
@@ -86,7 +85,7 @@ class Purse:
 
 def ready_body(request: Request) -> dict[str, Any]:
     """The body that is sent: a request of the run, with an answer of one token."""
-    body = {key: value for key, value in request.body.items() if key not in _ONE_CHOICE}
+    body = {key: value for key, value in request.body.items() if key not in ASK_FOR_MORE}
     limits = [name for name in LIMITS if body.get(name) is not None] or ["max_tokens"]
     return {**body, **dict.fromkeys(limits, 1), "stream": True}
 

@@ -30,7 +30,7 @@ Timer = Literal["connect", "first_token", "token_gap", "byte_idle", "total", "se
 class ErrorKind(StrEnum):
     """Why a request failed: a closed list. What each is retried for stands in `runner/retry.py`."""
 
-    CONNECT = "connect"  # refused, no such host, connect time-out
+    CONNECT = "connect"  # refused, no such host, connect time-out; or `OWN_FAULT`
     TLS = "tls"  # certificate, handshake
     DISCONNECTED = "disconnected"  # closed before the first byte of an answer
     TIMEOUT = "timeout"  # one of our five timers (`Error.timer` says which), or HTTP 408
@@ -61,6 +61,10 @@ class Error(Struct, frozen=True):
     request_id: str | None = None
     timer: Timer | None = None
     excerpt: str | None = None
+
+
+OWN_FAULT = "this machine: "
+"""How the message of a `connect` error begins that is this client's own fault, and not the target's."""
 
 
 class Connection(Struct, frozen=True):

@@ -17,6 +17,7 @@ from scenarios.trace import TraceRow
 class _Asked(msgspec.Struct):
     phase: str
     session: int
+    prompt_id: str
     scheduled_at: int | None
     usage: dict[str, Any] | None = None
     usage_partial: dict[str, Any] | None = None
@@ -58,13 +59,19 @@ def rows_of_run(run: Path) -> list[TraceRow]:
 
 def _row(row: _Asked, at_s: float) -> TraceRow:
     count = tokens(row.usage or row.usage_partial)
-    body = None
-    if isinstance(row.request, dict):
-        body = {key: value for key, value in row.request.items() if key not in NEVER_IN_IDENTITY}
-    asked_input, asked_output = row.asked_input_tokens, row.asked_output_tokens
-    return TraceRow(
+    asked_input = row.asked_input_tokens if isinstance(row.asked_input_tokens, int) else None
+    asked_output = row.asked_output_tokens if isinstance(row.asked_output_tokens, int) else None
+    found = TraceRow(
         at_s=at_s,
-        input_tokens=asked_input if isinstance(asked_input, int) else count.prompt,
-        output_tokens=asked_output if isinstance(asked_output, int) else count.completion,
-        body=body,
+        input_tokens=count.prompt if asked_input is None else asked_input,
+        output_tokens=count.completion if asked_output is None else asked_output,
+    )
+    if not isinstance(row.request, dict):
+        return found  # another text of the same lengths: it must not pair as if it were the same
+    return msgspec.structs.replace(
+        found,
+        body={key: value for key, value in row.request.items() if key not in NEVER_IN_IDENTITY},
+        prompt_id=row.prompt_id,
+        asked_input_tokens=asked_input,
+        asked_output_tokens=asked_output,
     )

@@ -21,7 +21,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from runner.target import TargetError, redacted_url
+from runner.target import STRAY_LOGIN, TargetError, has_stray_login, redacted_url
 
 FILE = "metrics.jsonl"
 PAGE_LIMIT_BYTES = 2 << 20
@@ -35,14 +35,17 @@ def metrics_url(text: str) -> str:
     """The URL as it is fetched: `/metrics` where it names no path.
 
     Raises:
-        TargetError: it is no http(s) URL.
+        TargetError: it is no http(s) URL, or may hold a login where none can be read.
     """
     problem = f"--metrics-url {redacted_url(text)!r} is not a URL like http://127.0.0.1:8000/metrics"
     try:
         parts = urlsplit(text.strip())
-        _ = parts.port
+        stray = has_stray_login(parts)
+        _ = stray or parts.port
     except ValueError:
         raise TargetError(problem) from None
+    if stray:
+        raise TargetError(f"--metrics-url has an @ behind its host. {STRAY_LOGIN}")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise TargetError(problem)
     return urlunsplit(parts._replace(path=parts.path if parts.path.strip("/") else "/metrics", fragment=""))
@@ -105,10 +108,13 @@ class Scraper:
         await self.stop()
 
     def start(self) -> None:
-        """Begin. Raises `OSError` where the file cannot be opened."""
-        self._fd = os.open(
-            self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o644
-        )
+        """Begin. A file that cannot be opened is a failure that the summary tells: the load goes on."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        try:
+            self._fd = os.open(self._path, flags, 0o644)
+        except OSError as exc:
+            self._failure(f"{self._path.name} cannot be written: {exc.strerror}")
+            return
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> dict[str, int | str | None]:
@@ -168,7 +174,12 @@ class Scraper:
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         pieces: list[bytes] = []
         size = 0
-        async with session.get(self._url) as response:
+        # Whoever is sent elsewhere asks somebody nobody named, and with the login of the one that was.
+        async with session.get(self._url, allow_redirects=False) as response:
+            if 300 <= response.status < 400:
+                raise _NoPageError(
+                    f"HTTP {response.status}: redirects are not followed, name that URL instead"
+                )
             if response.status != 200:
                 raise _NoPageError(f"HTTP {response.status}")
             while data := await response.content.read(_PIECE_BYTES):

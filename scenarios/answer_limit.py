@@ -11,6 +11,8 @@ LIMITS = ("max_tokens", "max_completion_tokens")
 """The names a limit goes by. Where both are given the greater one counts."""
 
 _COUNTS = ("n", "best_of")
+ASK_FOR_MORE = frozenset({*_COUNTS, "min_tokens", "ignore_eos"})
+"""What a request for one token leaves out: several answers, or longer ones than the limit."""
 _MOST = 1 << 53  # beyond it a number in JSON is no whole one any more
 
 

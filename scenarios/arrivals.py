@@ -31,6 +31,8 @@ from scenarios.scenario import Load
 from scenarios.trace import TraceRow
 
 NS = 1_000_000_000
+MOST_ARRIVALS = 5_000_000
+"""Of one schedule, which is made before the start and kept in memory."""
 _CHUNK = 4096
 
 
@@ -90,6 +92,19 @@ def schedule(load: Load, seed: int, rows: Sequence[TraceRow] | None = None) -> S
     else:
         raise ValueError(f"{load.executor} has no schedule: requests go when a place is free")
     return _of_process(load, seed, rate, pieces)
+
+
+def expected(load: Load) -> float:
+    """Return how many arrivals the schedule of an open loop will have, as far as the load says; else 0."""
+    if load.executor == "constant-arrival-rate":
+        rate = load.rate or 0.0
+        measured = rate * (load.duration_s or 0.0) if load.requests is None else load.requests
+    elif load.executor == "ramping-arrival-rate":
+        rate, pieces = _first(load), _pieces(load)
+        measured = pieces[-1].points + _area(pieces[-1]) if pieces else 0.0
+    else:
+        return 0.0  # a trace's rows are in memory as it is
+    return measured + (load.warmup_requests or rate * (load.warmup_s or 0.0))
 
 
 def stripe(whole: Schedule, i: int, n: int) -> Schedule:

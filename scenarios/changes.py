@@ -1,7 +1,8 @@
 """Changes to a scenario from the command line: `--set load.rate=8`, `--rate 8`.
 
 A change wins over the file. Of keys that exclude each other, the file's goes when the other one is set. Two
-changes that exclude each other both stay, and are refused by the checks.
+changes that exclude each other both stay, and are refused by the checks. Where a change sends requests to
+another host, what the file says for its own stays behind: its key, its headers and its price.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -30,8 +32,11 @@ _GOES_WITH: dict[Path, tuple[Path, ...]] = {
     ("prompts", "file"): (("prompts", "format"), ("prompts", "multi_turn"), ("load", "think_time")),
     ("load", "stages"): (("load", "start"),),
     ("load", "trace"): (("load", "trace_format"), ("load", "speed")),
+    ("target", "base_url"): (("target", "api_key_env"), ("target", "headers"), ("target", "price")),
 }
 """Keys that mean nothing without another one."""
+_HOST: Path = ("target", "base_url")
+_PORTS = {"http": 80, "https": 443}
 
 
 class Change(Struct, frozen=True):
@@ -135,9 +140,31 @@ def merged(data: dict[str, Any], changes: list[Change]) -> dict[str, Any]:
                     _drop(result, other, kept)
         if change.key == ("load", "executor") and change.value in LOAD_KEYS:
             _fit_executor(result, cast("Executor", change.value), kept)
+    for key in left_behind(data, changes):
+        del result[key[0]][key[1]]  # also where one header is set: the others are the old host's
     for change in changes:
         _put(result, change.key, _copy(change.value))
     return result
+
+
+def left_behind(data: dict[str, Any], changes: list[Change]) -> list[Path]:
+    """Which of the file's keys are for a host that requests no longer go to."""
+    target = data.get("target")
+    chosen = [change.value for change in changes if change.key == _HOST]
+    if not chosen or not isinstance(target, dict) or not isinstance(target.get("base_url"), str):
+        return []
+    if _origin(target["base_url"]) == _origin(chosen[-1]):
+        return []
+    return [key for key in _GOES_WITH[_HOST] if key[1] in target]
+
+
+def _origin(url: Any) -> tuple[Any, ...]:
+    """Whom a URL reaches: what is told them is told nobody else."""
+    try:
+        parts = urlsplit(str(url).strip())
+        return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return (url,)
 
 
 def _fit_executor(data: dict[str, Any], executor: Executor, kept: set[Path]) -> None:

@@ -7,6 +7,7 @@ import re
 from typing import Any, NoReturn, get_args
 from urllib.parse import parse_qsl, urlsplit
 
+from scenarios.arrivals import MOST_ARRIVALS, expected
 from scenarios.bodies import CAPS
 from scenarios.scenario import Executor, Lengths, Load, Prompts, Scenario, ScenarioError, Stage, Target, Time
 from scenarios.shape import dotted
@@ -18,14 +19,15 @@ PROMPT_FORMATS = (*FORMATS, "sharegpt")
 LIMITS = tuple(sorted(CAPS))
 """Body fields that limit an answer, as `prompts.output_tokens` does."""
 
-_ALWAYS = {"executor", "warmup", "warmup_requests", "graceful_stop", "cancel", "think_time"}
+_ALWAYS = {"executor", "warmup", "graceful_stop", "cancel", "think_time"}
+_COUNTED = {"warmup_requests", "requests"}  # of a ramp of places only time says where it stands
 _OPEN = {"arrival", "burstiness", "max_in_flight"}
 LOAD_KEYS: dict[Executor, frozenset[str]] = {
-    "constant-concurrency": frozenset(_ALWAYS | {"concurrency", "duration", "requests"}),
+    "constant-concurrency": frozenset(_ALWAYS | _COUNTED | {"concurrency", "duration"}),
     "ramping-concurrency": frozenset(_ALWAYS | {"stages", "start"}),
-    "constant-arrival-rate": frozenset(_ALWAYS | _OPEN | {"rate", "duration", "requests"}),
-    "ramping-arrival-rate": frozenset(_ALWAYS | _OPEN | {"stages", "start"}),
-    "trace": frozenset(_ALWAYS | {"trace", "trace_format", "speed", "duration", "requests", "max_in_flight"}),
+    "constant-arrival-rate": frozenset(_ALWAYS | _OPEN | _COUNTED | {"rate", "duration"}),
+    "ramping-arrival-rate": frozenset(_ALWAYS | _OPEN | {"warmup_requests", "stages", "start"}),
+    "trace": frozenset(_ALWAYS | _COUNTED | {"trace", "trace_format", "speed", "duration", "max_in_flight"}),
 }
 """The keys of `[load]` that mean something, by executor."""
 
@@ -110,7 +112,7 @@ def _base_url(url: str, key: str) -> None:
         usable = False
     if not usable:
         _refuse(key, "is no URL", "as in http://127.0.0.1:8000/v1")
-    if "@" in parts.netloc:
+    if "@" in url:  # behind the host, it may end a login with a bare / in it
         _refuse(key, "holds a login, and a scenario never holds one", "give the URL with --base-url")
     if any(_SECRET_QUERY.search(name) for name, _ in parse_qsl(parts.query)):
         _refuse(key, "has a query that may hold a key", "give the URL with --base-url")
@@ -213,6 +215,7 @@ def _load(given: dict[str, Any], load: Load) -> None:
             _at_least(1, count, f"load.{name}")
     _stages(load)
     _warm_up(load)
+    _arrivals(load, needed)
     if load.burstiness <= 0:
         _refuse("load.burstiness", f"is {load.burstiness:g}", "above 0: 1 is Poisson, smaller is burstier")
     if "burstiness" in given and load.arrival != "gamma":
@@ -235,6 +238,20 @@ def _end(load: Load) -> None:
         _refuse("load.duration", "is missing: nothing ends the load", hint, "load.executor")
     if load.duration is not None:
         _time(load.duration, "load.duration", above_zero=True)
+
+
+def _arrivals(load: Load, key: str) -> None:
+    """A schedule is made whole before the start."""
+    count = expected(load)
+    if count > MOST_ARRIVALS:
+        shown = f"{count:,.0f}" if count < 1e15 else f"{count:.3g}"
+        others = [f"load.{name}" for name in ("duration", "requests", "warmup", "warmup_requests")]
+        _refuse(
+            f"load.{key}",
+            f"makes {shown} arrivals with the rest of the load",
+            f"{MOST_ARRIVALS:,} at most",
+            *others,
+        )
 
 
 def _stages(load: Load) -> None:

@@ -76,6 +76,8 @@ class Conversation:
         if self._turn >= len(self._turns):
             return None
         message = self._turns[self._turn].message
+        # Half a surrogate pair, which a server may send, is no text: the body could not be encoded.
+        answer = answer.encode("utf-8", "replace").decode()
         # New lists: the bodies of earlier turns are still being written into records.
         self._said = [*self._said, {"role": "assistant", "content": answer}, message]
         self._own = [*self._own, message]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -62,6 +62,7 @@ def scenario_from_flags(
     flags: Flags,
     name_or_path: str | os.PathLike[str] | None = None,
     overrides: Iterable[str] = (),
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Scenario:
     """The scenario that a command line stands for.
 
@@ -72,6 +73,7 @@ def scenario_from_flags(
         flags: those given.
         name_or_path: a scenario to change; `None` for the default.
         overrides: of `--set`.
+        tell: is given what was left out that the user may not expect.
 
     Raises:
         ScenarioError: it cannot be used.
@@ -81,7 +83,7 @@ def scenario_from_flags(
     _refuse_both(flags, "prompts", "input_tokens", "a file's prompts are as long as they are")
     changes = [*_changes(flags), *(parse_set(text) for text in overrides)]
     origin = _default(changes) if name_or_path is None else read(name_or_path)
-    return build(origin, changes)
+    return build(origin, changes, tell)
 
 
 def _refuse_both(flags: Flags, one: str, other: str, why: str) -> None:
@@ -95,15 +97,15 @@ def _changes(flags: Flags) -> list[Change]:
     for name, (flag, key) in NAMES.items():
         value = getattr(flags, name)
         if value is not None:
-            changes.append(Change(key, _bare(value) if name == "base_url" else value, flag))
+            changes.append(Change(key, bare_url(value) if name == "base_url" else value, flag))
     for executor, name in (("constant-concurrency", "concurrency"), ("constant-arrival-rate", "rate")):
         if getattr(flags, name) is not None:
             changes.append(Change(("load", "executor"), executor, NAMES[name][0]))
     return changes
 
 
-def _bare(url: str) -> str:
-    """A URL without what may be secret in it."""
+def bare_url(url: str) -> str:
+    """A URL as a scenario may name it: without what may be secret in it."""
     try:
         parts = urlsplit(url.strip())
     except ValueError:

@@ -12,13 +12,13 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from scenarios.changes import Change, merged, parse_set
+from scenarios.changes import Change, left_behind, merged, parse_set
 from scenarios.checks import check, check_target
 from scenarios.scenario import Scenario, ScenarioError, Synthetic, Target
 from scenarios.shape import dotted, shaped
@@ -37,6 +37,7 @@ _ORDER = (
     "replay",
 )
 _PATHS = (("prompts", "file"), ("prompts", "tokenizer"), ("load", "trace"))
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _FOLLOWS = (("rate", "constant-arrival-rate"), ("concurrency", "constant-concurrency"), ("trace", "trace"))
 
 
@@ -95,14 +96,25 @@ def read(name_or_path: str | os.PathLike[str]) -> Origin:
     return Origin(path.stem, _absolute(data, Path(os.path.abspath(path)).parent), given)  # noqa: PTH100
 
 
-def build(origin: Origin, changes: list[Change]) -> Scenario:
+def build(origin: Origin, changes: list[Change], tell: Callable[[str], None] = lambda _: None) -> Scenario:
     """The scenario of data and changes, checked.
+
+    Args:
+        origin: from `read`.
+        changes: to be made in it.
+        tell: is given what was left out that the user may not expect.
 
     Raises:
         ScenarioError: it cannot be used.
     """
     here = Path.cwd()
     resolved = [_resolved(change, here) for change in changes]
+    left = left_behind(origin.data, resolved)
+    if left:
+        tell(
+            f"{', '.join(map(dotted, left))} of {origin.place} is for the host it names, and is left out: "
+            "requests go to another one"
+        )
     try:
         data = _with_executor(merged(origin.data, resolved))
         if "name" in data:
@@ -133,6 +145,12 @@ def load_targets(path: str | os.PathLike[str]) -> dict[str, Target]:
             if not isinstance(table, dict):
                 raise ScenarioError(
                     "is no table", key=dotted((name,)), hint="a table a target: [NAME] and its keys"
+                )
+            if not _NAME.fullmatch(name):
+                raise ScenarioError(
+                    "is no name for a target, which is one of a folder, too",
+                    key=dotted((name,)),
+                    hint="letters, digits and . _ -, the first of them no dot",
                 )
             targets[name] = shaped(table, Target, (name,))
             check_target(targets[name], dotted((name,)))

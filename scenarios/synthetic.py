@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from scenarios.answer_limit import ASK_FOR_MORE
 from scenarios.bodies import CAPS
 from scenarios.draws import uniform
 from scenarios.scenario import Scenario
@@ -72,10 +73,12 @@ class Made(Struct, frozen=True):
 def probe_bodies(scenario: Scenario) -> list[tuple[int, dict[str, Any]]]:
     """Return bodies of one answer token each, with their numbers of words: what `fit` is to be asked about.
 
-    Fields are those of the load, because they may change the chat template.
+    Fields are those of the load, because they may change the chat template; but for those that ask for more
+    than one token.
     """
     maker = Maker(scenario.seed, Fit(), most_tokens=max(_PROBE_WORDS))
-    fields = {name: value for name, value in scenario.request.items() if name not in CAPS}
+    left_out = CAPS | ASK_FOR_MORE
+    fields = {name: value for name, value in scenario.request.items() if name not in left_out}
     cap = "max_completion_tokens" if "max_completion_tokens" in scenario.request else "max_tokens"
     bodies = []
     for number, words in enumerate(_PROBE_WORDS):

@@ -41,6 +41,11 @@ class TraceRow(msgspec.Struct, frozen=True):
     """Equal ids at the front of two rows are an equal beginning."""
     body: dict[str, Any] | None = None
     """The body itself, where a run of our own is replayed."""
+    prompt_id: str | None = None
+    """Of the record of that body: a made-up prompt's, or a later turn's, does not follow from the body."""
+    asked_input_tokens: int | None = None
+    asked_output_tokens: int | None = None
+    """What its record says was asked; the lengths above are then as good as those."""
 
 
 class _Mooncake(msgspec.Struct):
@@ -188,10 +193,7 @@ def _sorted(rows: Iterator[TraceRow], within_s: float | None) -> list[TraceRow]:
             kept.append(row)
     kept.sort(key=lambda row: row.at_s)
     first = kept[0].at_s if kept else 0.0
-    return [
-        TraceRow(row.at_s - first, row.input_tokens, row.output_tokens, row.hash_ids, row.body)
-        for row in kept
-    ]
+    return [msgspec.structs.replace(row, at_s=row.at_s - first) for row in kept]
 
 
 def _bad(path: str, line: int, format: TraceFormat, error: Exception) -> PromptError:  # noqa: A002

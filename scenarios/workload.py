@@ -85,6 +85,8 @@ class _Prompt(msgspec.Struct, frozen=True):
     hint: int | None = None
     """Length of the recorded answer: the limit where nothing else is said."""
     input_tokens: int | None = None
+    output_tokens: int | None = None
+    """What was asked of the answer, where its limit stands in the body already."""
     custom_id: str | None = None
     row: dict[str, Any] = {}
     dialogue: Dialogue | None = None
@@ -137,7 +139,7 @@ class Workload:
             rest=self._rest(prompt, k),
             leave=self._leave(k),
             asked_input_tokens=prompt.input_tokens,
-            asked_output_tokens=asked,
+            asked_output_tokens=prompt.output_tokens if asked is None else asked,
         )
 
     def describe(self) -> Described:
@@ -173,9 +175,13 @@ class Workload:
             self._prompt = lambda k: self._with_limit(ready[k % len(ready)], k)
         else:
             self._prompt = lambda k: ready[k % len(ready)]
-        # The same row has the same body each time, unless its limit is drawn.
-        if not self._rows and not isinstance(prompts.output_tokens, Lengths):
+        if not self._rows and self._stays(ready):
             self._identity = self._identities(ready)
+
+    def _stays(self, ready: list[_Prompt]) -> bool:
+        """Whether the same row has the same body each time: a limit that is drawn makes it another."""
+        drawn = isinstance(self._prompts.output_tokens, Lengths)
+        return not drawn or all(CAPS & prompt.body.keys() for prompt in ready)
 
     def _make_of_words(self, fit: Fit) -> None:
         if self._prompts.multi_turn:
@@ -198,7 +204,15 @@ class Workload:
             self._prompt = self._of_words
             self._described = Described(kind="synthetic", distinct=None)
             return
+        self._replayed = {
+            number: self._of_body(row, row.body)
+            for number, row in enumerate(self._rows)
+            if row.body is not None
+        }
         self._prompt = self._of_trace
+        replayed = list(self._replayed.values())
+        if len(replayed) == len(self._rows) and self._stays(replayed):
+            self._identity = self._identities(replayed)
         name = self._load.trace
         self._described = Described(
             kind="trace",
@@ -215,15 +229,25 @@ class Workload:
         return self._of_made(self._maker.prompt(k, asked), asked)
 
     def _of_trace(self, k: int) -> _Prompt:
-        row = self._rows[k % len(self._rows)]
-        if row.body is not None:
-            model = self._settings.model
-            body = {**row.body, "model": model} if model is not None else row.body
-            api: Api = "chat" if "messages" in body else "completions"
-            return _Prompt(api, body, prompt_id(body), whole=True)
+        number = k % len(self._rows)
+        if number in self._replayed:
+            return self._replayed[number]
+        row = self._rows[number]
         asked = row.input_tokens or tokens(self._lengths, uniform(self._seed, "input", k))
         made = self._maker.blocks(k, asked, row.hash_ids) if row.hash_ids else self._maker.prompt(k, asked)
         return self._of_made(made, asked, row.output_tokens)
+
+    def _of_body(self, row: TraceRow, body: dict[str, Any]) -> _Prompt:
+        """Return what was sent once, as it was meant then, so that it pairs with its record."""
+        model = self._settings.model
+        return _Prompt(
+            "chat" if "messages" in body else "completions",
+            {**body, "model": model} if model is not None else body,
+            row.prompt_id or prompt_id(body),
+            whole=True,
+            input_tokens=row.asked_input_tokens,
+            output_tokens=row.asked_output_tokens,
+        )
 
     def _of_made(self, made: Made, asked: int, limit: int | None = None) -> _Prompt:
         key = "messages" if self._api == "chat" else "prompt"

@@ -14,6 +14,7 @@ from runner.commands.options import (
     kept,
     one_endpoint,
     say,
+    show,
     stop,
     timers,
     waits_until_ready,
@@ -113,13 +114,14 @@ def _command(given: dict[str, Any]) -> int:
     from scenarios.scenario import ScenarioError
     from scenarios.source import PromptError
 
+    notes: list[str] = []
     try:
-        scenario = scenario_of(given)
+        scenario = scenario_of(given, notes.append)
         if given["print_scenario"]:
             from scenarios.as_toml import to_toml
 
-            click.echo(to_toml(scenario), nl=False)
-            return 0
+            _note(notes)
+            return 0 if show(to_toml(scenario)) else 1
         made = make(scenario, given)
     except (ScenarioError, StoreError, PromptError, TargetError, PriceError) as exc:
         stop(str(exc), 2)
@@ -128,9 +130,13 @@ def _command(given: dict[str, Any]) -> int:
         stop(f"cannot write the run directory: {exc.strerror}{where}", 1)
     for aim in made.aims:
         say(f"run directory: {aim.opened.path}")
-    for note in made.notes:
-        say(f"note: {note}")
+    _note([*notes, *made.notes])
     return _run(made, given)
+
+
+def _note(notes: list[str]) -> None:
+    for note in notes:
+        say(f"note: {note}")
 
 
 def _run(made: Made, given: dict[str, Any]) -> int:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
-import click
 import msgspec
 
-from runner.commands.options import say, stop
+from runner.commands.options import say, show, stop
 
 if TYPE_CHECKING:
     from reports.summary import Summary
@@ -25,23 +22,19 @@ _MOST_RATE = 1000.0  # tokens a second of one stream: faster ones are read in bu
 def finish(made: Made, given: dict[str, Any]) -> int:
     """Print how it ended; return the exit code."""
     from reports.formats import RENDERERS
-    from runner.commands.report import refresh
     from runner.store import StoreError
 
+    stopped = 0
     try:
         summaries = _summaries(made.aims)
-        if given["calibrate"] and _calibrated(made.aims, summaries):
-            summaries = _summaries(made.aims)
+        if given["calibrate"]:
+            # What was measured is safe, and shown, whatever becomes of this.
+            kept, stopped = _calibrated(made.aims, summaries)
+            summaries = _summaries(made.aims) if kept else summaries
     except StoreError as exc:
         stop(f"the bench is over and its records are kept, but they could not be summed up: {exc}", 1)
-    for aim, summary in zip(made.aims, summaries, strict=True):
-        refresh(aim.opened.path, summary)
-    try:
-        click.echo(RENDERERS[given["form"]](summaries), nl=False)
-    except BrokenPipeError:
-        # Whoever read the results has gone; what is left to do does not depend on them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    codes = [
+    codes = [stopped, 0 if show(RENDERERS[given["form"]](summaries)) else 1]
+    codes += [
         _code(aim, summary, given["on_inconclusive"])
         for aim, summary in zip(made.aims, summaries, strict=True)
     ]
@@ -49,9 +42,14 @@ def finish(made: Made, given: dict[str, Any]) -> int:
 
 
 def _summaries(aims: list[Aim]) -> list[Summary]:
+    """Every number of each, kept beside its records."""
     from reports.metrics import summarize
+    from runner.commands.report import refresh
 
-    return [summarize(aim.opened.path) for aim in aims]
+    found = [summarize(aim.opened.path) for aim in aims]
+    for aim, summary in zip(aims, found, strict=True):
+        refresh(aim.opened.path, summary)
+    return found
 
 
 def _code(aim: Aim, summary: Summary, on_inconclusive: Any) -> int:
@@ -81,14 +79,19 @@ def _code(aim: Aim, summary: Summary, on_inconclusive: Any) -> int:
     if ended_by == "circuit_breaker":
         # A target that died is judged; where its few failures pass every threshold, it is an error still.
         return judged or 1
-    return {"interrupted": 130, "terminated": 75, "disk_full": 75}.get(ended_by, 1)
+    if ended_by in {"terminated", "disk_full"}:
+        return judged or 75
+    return 130 if ended_by == "interrupted" else 1
 
 
 _ADVICE = "Check that the server runs, --base-url, --model and the key."
 
 
-def _calibrated(aims: list[Aim], summaries: list[Summary]) -> bool:
-    """Measure this machine's noise at the load that just was, for the report. Returns whether it is kept."""
+def _calibrated(aims: list[Aim], summaries: list[Summary]) -> tuple[bool, int]:
+    """Measure this machine's noise at the load that just was, for the report.
+
+    Returns whether it is kept, and the exit code of a signal that ended it.
+    """
     from runner.calibrate import CalibrationError, calibrate
     from runner.rundir import write_manifest
 
@@ -98,7 +101,7 @@ def _calibrated(aims: list[Aim], summaries: list[Summary]) -> bool:
     rate = min(_MOST_RATE, max((rate for rate in rates if rate), default=0.0))
     if streams < 1 or rate <= 0:
         say("note: --calibrate was left out: the bench had no streams or token rates to take as its load")
-        return False
+        return False, 0
     say(
         f"calibrating: {streams:,} streams x {rate:,.0f} tokens/s against the mock server, {_CALIBRATE_S:g} s"
     )
@@ -109,5 +112,8 @@ def _calibrated(aims: list[Aim], summaries: list[Summary]) -> bool:
             write_manifest(aim.opened.path, aim.opened.manifest)
     except (CalibrationError, OSError) as exc:
         say(f"note: --calibrate failed: {exc}")
-        return False
-    return True
+        return False, 0
+    except (KeyboardInterrupt, SystemExit) as exc:
+        say("note: --calibrate was stopped: the report is of the bench alone, which had ended before")
+        return False, 75 if isinstance(exc, SystemExit) else 130
+    return True, 0

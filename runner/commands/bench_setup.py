@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from scenarios.workload import Workload
 
 MOST_IN_FLIGHT = 4096  # of an open loop whose scenario does not say
+_SCRAPER_FILES = 2  # its connection and its file; a proxy takes the place of the target's connection
 
 
 class Made(msgspec.Struct):
@@ -50,8 +52,8 @@ class _Reach(msgspec.Struct):
     secrets: list[str]
 
 
-def scenario_of(given: dict[str, Any]) -> Scenario:
-    """The scenario the command line stands for.
+def scenario_of(given: dict[str, Any], tell: Callable[[str], None]) -> Scenario:
+    """The scenario the command line stands for. `tell` is given what was left out of the file's.
 
     Raises:
         ScenarioError: it cannot be used.
@@ -72,7 +74,7 @@ def scenario_of(given: dict[str, Any]) -> Scenario:
         prompts=given["prompts"],
         seed=given["seed"],
     )
-    return scenario_from_flags(flags, given["scenario"], given["overrides"])
+    return scenario_from_flags(flags, given["scenario"], given["overrides"], tell)
 
 
 def make(scenario: Scenario, given: dict[str, Any]) -> Made:
@@ -81,23 +83,31 @@ def make(scenario: Scenario, given: dict[str, Any]) -> Made:
     Raises:
         ScenarioError, StoreError, PromptError, TargetError, PriceError: with what to do.
     """
+    from runner.benchdir import discard
     from runner.redact import Redactor
     from scenarios.cautions import warnings
+    from scenarios.workload import Workload
 
     scenarios = _scenarios(scenario, given)
     settings = _settings(given)
     reaches = [_reach(one, given) for one in scenarios.values()]
     rows = _trace(scenario)
-    loads = [_load(one, rows) for one in scenarios.values()]
-    places = _places(scenario, list(scenarios), given)
+    course = _course(scenario, rows, len(scenarios), settings)  # one: all targets get the same load
+    workloads = [Workload(one, rows=rows) for one in scenarios.values()]
     prices = [_prices_of(one.target, given) for one in scenarios.values()]
-    aims = []
-    for name, (one, reach, (workload, course), price) in zip(
-        scenarios, zip(scenarios.values(), reaches, loads, prices, strict=True), strict=True
-    ):
-        opened = _open(places[name], name, one, reach.target, workload, course, price, settings, given)
-        aims.append(_aim(name, one, opened, reach.target, workload, rows, course, price))
-    notes = [*warnings(scenario), *_left_out(loads[0][0])]
+    notes = [*warnings(scenario), *_left_out(workloads[0]), *_unfitted(scenario, settings)]
+    places = _places(scenario, list(scenarios), given)
+    aims: list[Aim] = []
+    try:
+        for name, (one, reach, workload, price) in zip(
+            scenarios, zip(scenarios.values(), reaches, workloads, prices, strict=True), strict=True
+        ):
+            opened = _open(places[name], name, one, reach.target, workload, course, price, settings, given)
+            aims.append(_aim(name, one, opened, reach.target, workload, rows, course, price))
+    except BaseException:
+        for aim in reversed(aims):
+            discard(aim.opened)
+        raise
     return Made(aims, settings, Redactor([secret for reach in reaches for secret in reach.secrets]), notes)
 
 
@@ -130,16 +140,16 @@ def _aim(
 
 def _scenarios(scenario: Scenario, given: dict[str, Any]) -> dict[str, Scenario]:
     """One scenario a target, by name."""
+    from scenarios.flags import bare_url
     from scenarios.loading import load_targets
     from scenarios.scenario import ScenarioError
 
     if given["targets"] is None:
         if scenario.target.base_url is None:
-            scenario.target.base_url = _bare(given["base_url"] or OPENAI)
+            scenario.target.base_url = bare_url(given["base_url"] or OPENAI)
         found = {"": scenario}
     else:
-        if given["base_url_flag"] is not None:
-            raise click.UsageError("--targets names where requests go: leave --base-url out")
+        _refuse_beside_targets(given)
         targets = load_targets(given["targets"])
         found = {}
         for name, target in targets.items():
@@ -152,10 +162,18 @@ def _scenarios(scenario: Scenario, given: dict[str, Any]) -> dict[str, Scenario]
     return found
 
 
-def _bare(url: str) -> str:
-    from runner.target import redacted_url, without_query
-
-    return without_query(redacted_url(url))
+def _refuse_beside_targets(given: dict[str, Any]) -> None:
+    """What is for one host must not go to all of them."""
+    if given["base_url_flag"] is not None:
+        raise click.UsageError("--targets names where requests go: leave --base-url out")
+    for name in ("api_key", "api_key_env", "api_key_file"):
+        if given[name] is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"{flag} would go to every one of --targets: name api_key_env in its tables"
+            )
+    if given["headers"]:
+        raise click.UsageError("--header would go to every one of --targets: name headers in its tables")
 
 
 def _reach(scenario: Scenario, given: dict[str, Any]) -> _Reach:
@@ -176,7 +194,9 @@ def _reach(scenario: Scenario, given: dict[str, Any]) -> _Reach:
 
 def _names_host(target: parts.Target, given: dict[str, Any]) -> bool:
     """Whether the host is one a flag or the environment named, and not the scenario's own."""
-    return target.base_url == _bare(given["base_url_flag"] or given["base_url"] or OPENAI)
+    from scenarios.flags import bare_url
+
+    return target.base_url == bare_url(given["base_url_flag"] or given["base_url"] or OPENAI)
 
 
 def _key(target: parts.Target, given: dict[str, Any], named_outside: bool) -> str | None:
@@ -230,18 +250,30 @@ def _prompt_file(workload: Workload) -> PromptFile | None:
     return PromptFile(name=told.name, sha256=told.sha256, rows=told.rows or 0, requests=told.rows or 0)
 
 
-def _load(scenario: Scenario, rows: list[TraceRow] | None) -> tuple[Workload, Course]:
+def _unfitted(scenario: Scenario, settings: Settings) -> list[str]:
+    from runner.fit import is_fitted
+
+    if settings.include_usage or not is_fitted(scenario):
+        return []
+    return ["the lengths of prompts are a guess, a word a token: --no-usage asks the server for no counts"]
+
+
+def _course(scenario: Scenario, rows: list[TraceRow] | None, targets: int, settings: Settings) -> Course:
+    """The load of each target. What all of them open at once has to fit into this process."""
     from runner.course import course_of
-    from scenarios.workload import Workload
 
     load = scenario.load
-    wanted = load.max_in_flight or load.concurrency or max((int(s.target) for s in load.stages), default=1)
+    more = 0 if settings.metrics_url is None else _SCRAPER_FILES
     most = MOST_IN_FLIGHT
     if load.is_open and load.max_in_flight is None:
-        most = most_connections(MOST_IN_FLIGHT)
-    else:
-        need_connections(wanted, "load.max_in_flight" if load.is_open else "load.concurrency")
-    return Workload(scenario, rows=rows), course_of(load, scenario.seed, rows, most)
+        most = most_connections(MOST_IN_FLIGHT, targets, more)
+    course = course_of(load, scenario.seed, rows, most)
+    if load.max_in_flight is not None:
+        need_connections(load.max_in_flight, "load.max_in_flight", targets, more)
+    elif not load.is_open:
+        name = "load.concurrency" if load.concurrency is not None else "load.stages"
+        need_connections(max(places for _, places in course.places), name, targets, more)
+    return course
 
 
 def _settings(given: dict[str, Any]) -> Settings:
@@ -267,7 +299,9 @@ def _settings(given: dict[str, Any]) -> Settings:
 
 
 def _places(scenario: Scenario, names: list[str], given: dict[str, Any]) -> dict[str, Path]:
-    from runner.benchdir import bench_place
+    """Where each target's run goes: all of these can be had, or nothing is touched."""
+    from runner.benchdir import bench_place, check_free
+    from runner.rundir import set_aside
 
     place = bench_place(scenario.name, given["output"])
     if names == [""]:
@@ -276,12 +310,12 @@ def _places(scenario: Scenario, names: list[str], given: dict[str, Any]) -> dict
         found = {name: place / name for name in names}
     else:
         found = {name: place.with_name(f"{place.name}-{name}") for name in names}
-    if given["fresh"]:
-        from runner.rundir import set_aside
-
-        for path in found.values():
-            if path.is_dir() and any(path.iterdir()):
-                set_aside(path)
+    taken = [path for path in found.values() if given["fresh"] and path.is_dir() and any(path.iterdir())]
+    for path in found.values():
+        if path not in taken:
+            check_free(path)
+    for path in taken:
+        set_aside(path)
     return found
 
 
@@ -305,6 +339,7 @@ def _open(
     options = {
         "concurrency": max((places for _, places in course.places), default=None),
         "max_in_flight": course.max_in_flight,
+        "scheduled": course.scheduled,
         "retries": 0,
         "timeouts_s": msgspec.to_builtins(settings.timeouts),
         "include_usage": settings.include_usage,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from runner.commands.options import say
+from runner.commands.options import say, show
 
 if TYPE_CHECKING:
     from runner.accuracy import Off
@@ -64,9 +65,10 @@ def command(
     if as_json:
         import msgspec
 
-        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        text = msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
     else:
-        click.echo("\n".join(lines(found)))
+        text = "\n".join(lines(found))
+    sys.exit(0 if show(f"{text}\n") else 1)
 
 
 def lines(found: Calibration) -> list[str]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from runner.commands.options import say, stop
+from runner.commands.options import say, show, stop
 
 if TYPE_CHECKING:
     from runner.engine import Engine
@@ -31,11 +28,7 @@ def finish(
         summary = summarize(path)
     except StoreError as exc:
         stop(f"the run is over and its answers are in {path}, but they could not be summed up: {exc}", 1)
-    try:
-        click.echo(render([summary]), nl=False)
-    except BrokenPipeError:
-        # Whoever read the results has gone; what is left to do does not depend on them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    shown = show(render([summary]))
     complete = session.ended_by == "finished"
     if dataset is not None and complete:
         _write_dataset(path, dataset)
@@ -67,9 +60,10 @@ def finish(
         say(f"streamgauge: {messages[session.ended_by]}")
     codes = {"interrupted": 130, "error": 1}
     resumable = {"terminated", "disk_full", "circuit_breaker", "budget", "pilot"}
+    code = 3 if summary.requests.answered < plan.requests else 0
     if session.ended_by in codes or session.ended_by in resumable:
-        return codes.get(session.ended_by, 75)
-    return 3 if summary.requests.answered < plan.requests else 0
+        code = codes.get(session.ended_by, 75)
+    return code if shown or code == 130 else 1
 
 
 def _show_pilot(opened: Opened, plan: Plan) -> None:
@@ -84,7 +78,7 @@ def _show_pilot(opened: Opened, plan: Plan) -> None:
     except StoreError as exc:
         say(f"what the rest will take cannot be told: {exc}")
         return
-    click.echo(render_pilot(told), nl=False)
+    show(render_pilot(told))
 
 
 def advice(error: Error | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.commands.options import plural, stop
+from runner.commands.options import drop_stdout, plural, stop
 
 if TYPE_CHECKING:
     from reports.export import ExportResult
@@ -47,10 +47,15 @@ def _run(run: Path, output: Path | None, options: dict[str, Any]) -> None:
     piped = output is not None and to_stdout(output)
     try:
         result = export_dataset(run, sys.stdout.buffer if piped else output, **options)
+        if piped:
+            sys.stdout.buffer.flush()
     except StoreError as exc:
+        if piped:
+            drop_stdout()
         stop(str(exc), 1)
-    if piped:
-        sys.stdout.buffer.flush()
+    except OSError as exc:
+        drop_stdout()
+        stop(f"cannot write standard output: {exc.strerror or exc}", 1)
     for line in describe(result):
         click.echo(line, err=True)
 

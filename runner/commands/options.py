@@ -7,6 +7,7 @@ import math
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -376,12 +377,33 @@ def plural(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def show(text: str) -> bool:
+    """Results on stdout. Returns False, and says why on stderr, where they could not be written.
+
+    Whoever reads them may have gone (`| head`): that is no failure, and what is left to do goes on.
+    """
+    try:
+        click.echo(text, nl=False)
+    except OSError as exc:
+        drop_stdout()
+        if not isinstance(exc, BrokenPipeError):
+            say(f"streamgauge: cannot write standard output: {exc.strerror or exc}")
+            return False
+    return True
+
+
+def drop_stdout() -> None:
+    """Have what could not be written forgotten: else Python tries again at the end, and says so at length."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @contextmanager
-def ends_on_sigterm() -> Iterator[None]:
+def ends_on_sigterm(advice: str = "") -> Iterator[None]:
     """End in order, with exit code 75, on SIGTERM before and after the load (which has its own way)."""
 
     def ended(*_: object) -> None:
-        stop("stopped by SIGTERM. Run the same command again to go on.", 75)
+        stop(f"stopped by SIGTERM. {advice}".rstrip(), 75)
 
     if threading.current_thread() is not threading.main_thread():
         yield

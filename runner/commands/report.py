@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.commands.options import stop
+from runner.commands.options import show, stop
 
 if TYPE_CHECKING:
     from reports.summary import Summary
@@ -100,11 +100,11 @@ def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | N
             summaries.append(summarize(run))
             refresh(run, summaries[-1])
         text = RENDERERS[form](summaries) if tool is None else _as_other(tool, form, summaries)
-        if output is None:
-            click.echo(text, nl=False)
-        else:
+        if output is not None:
             _write_file(output, text)
+        elif not show(text):
+            raise SystemExit(1)
     except StoreError as exc:
         stop(str(exc), 1)
     except OSError as exc:
-        stop(f"cannot write {output or 'standard output'}: {exc.strerror or exc}", 1)
+        stop(f"cannot write {output or exc.filename or 'the report'}: {exc.strerror or exc}", 1)

@@ -155,7 +155,7 @@ def command(prompts: str, **given: Any) -> None:
     Rows give `prompt`, `messages` or `body`, or any columns with --template. The same command again sends
     what has no answer yet.
     """
-    with ends_on_sigterm():
+    with ends_on_sigterm("Run the same command again to go on."):
         sys.exit(_command(prompts, given))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from runner.commands.options import stop
+from runner.commands.options import show, stop
 
 if TYPE_CHECKING:
     from scenarios.scenario import Scenario
@@ -38,9 +39,10 @@ def show_command(name: str) -> None:
     from scenarios.scenario import ScenarioError
 
     try:
-        click.echo(library_text(name), nl=False)
+        text = library_text(name)
     except ScenarioError as exc:
         stop(str(exc), 2)
+    sys.exit(0 if show(text) else 1)
 
 
 def _list() -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from runner.prices import Prices
     from runner.timeouts import Timeouts
 
+_TARGET_FDS = 4  # journal, its reserve and folder, of each target after the first
 _ROOM_FDS = 64  # files, pipes and threads of our own beside the sockets
 
 
@@ -52,28 +53,44 @@ def prices_given(price: str | None) -> Prices | None:
         raise click.UsageError(str(exc)) from None
 
 
-def need_connections(count: int, name: str) -> None:
-    """Have so many open at once, or a usage error that names what asked for them."""
-    most = most_connections(count)
+def need_connections(count: int, name: str, targets: int = 1, more: int = 0) -> None:
+    """Have so many open at once, or a usage error that names what asked for them.
+
+    Args:
+        count: of each target.
+        name: of the flag or key.
+        targets: how many there are.
+        more: files beside their connections.
+    """
+    most = most_connections(count, targets, more)
     if most < count:
+        of = f" for each of {targets} targets" if targets > 1 else ""
+        needed, allowed = (_files(connections, targets, more) for connections in (count, most))
         raise click.UsageError(
-            f"{name} {count} needs {count + _ROOM_FDS} open files and this shell allows {most + _ROOM_FDS} "
+            f"{name} {count}{of} needs {needed} open files and this shell allows {allowed} "
             f"(ulimit -Hn). Raise that limit, or use {name} {max(most, 1)}."
         )
 
 
-def most_connections(wanted: int) -> int:
-    """How many of the wanted connections can be open at once; the process's own limit is raised for them."""
+def _files(connections: int, targets: int, more: int) -> int:
+    return targets * connections + (targets - 1) * _TARGET_FDS + more + _ROOM_FDS
+
+
+def most_connections(wanted: int, targets: int = 1, more: int = 0) -> int:
+    """How many of the wanted connections to each target can be open at once.
+
+    The process's own limit is raised for them.
+    """
     if sys.platform == "win32":
         return wanted
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    need = wanted + _ROOM_FDS
+    need = _files(wanted, targets, more)
     if soft == resource.RLIM_INFINITY or soft >= need:
         return wanted
     if hard == resource.RLIM_INFINITY or hard >= need:
         resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
         return wanted
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(hard - _ROOM_FDS, 1)
+    return max((hard - _files(0, targets, more)) // targets, 1)

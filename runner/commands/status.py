@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.commands.options import stop
+from runner.commands.options import show, stop
 
 if TYPE_CHECKING:
     from runner.store import Index, Manifest, Progress
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 @click.argument("run", required=False)
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 def command(run: str | None, as_json: bool) -> None:
-    """Say how far a run is: done, failed, in flight, rate, sessions.
+    """Say how far a run is: done, failed, in flight, rate, sessions; of a bench, what became of its load.
 
-    RUN is the folder that `run` printed; without one, the latest. What counts as done is safely on disk.
+    RUN is the folder that `run` or `bench` printed; without one, the latest. What counts as done is safely
+    on disk.
     """
     import msgspec
 
+    from runner.commands import bench_status
     from runner.commands.report import shown
     from runner.store import StoreError, resolve_run
 
@@ -32,13 +34,15 @@ def command(run: str | None, as_json: bool) -> None:
     except StoreError as exc:
         stop(str(exc), 2)
     if as_json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(told), indent=2).decode() + "\n")
+        text = msgspec.json.format(msgspec.json.encode(told), indent=2).decode()
     else:
-        click.echo(_text(told))
+        text = bench_status.text(told) if told["kind"] == "bench" else _text(told)
+    sys.exit(0 if show(f"{text}\n") else 1)
 
 
 def look(path: Path) -> dict[str, Any]:
     """How a run stands, as plain data. Counts are of ids, one each, of the current prompt file."""
+    from runner.commands import bench_status
     from runner.journal import is_locked
     from runner.store import (
         AGAIN,
@@ -53,6 +57,8 @@ def look(path: Path) -> dict[str, Any]:
     )
 
     manifest = load_manifest(path)
+    if manifest.kind == "bench":
+        return bench_status.look(path, manifest)
     running = any(is_locked(file) for file in journal_files(path))
     progress = _progress(path) if running else None
     if progress is not None and progress.session != len(manifest.sessions):
@@ -67,6 +73,7 @@ def look(path: Path) -> dict[str, Any]:
     ok, failed, again = (int((here & (index.state == state)).sum()) for state in (OK, FAILED, AGAIN))
     return {
         "run": str(path),
+        "kind": "run",
         "state": _state(manifest, progress, running, total - ok - failed, failed),
         "total": total,
         "answered": ok,

@@ -68,7 +68,7 @@ def load_of(executor: str, **keys: st.SearchStrategy[Any]) -> st.SearchStrategy[
 
 loads = st.one_of(
     joined(load_of("constant-concurrency", concurrency=counts), ends, more),
-    joined(load_of("constant-arrival-rate", rate=positive), arrivals, ends, more),
+    joined(load_of("constant-arrival-rate", rate=st.floats(0.01, 100)), arrivals, ends, more),
     joined(load_of("ramping-concurrency", stages=stages, start=st.integers(0, 9)), more),
     joined(load_of("ramping-arrival-rate", stages=stages, max_in_flight=counts), arrivals, more),
     joined(load_of("trace", trace=files, speed=positive), more),

@@ -330,3 +330,67 @@ def test_secrets_of_a_url_stay_out_of_the_scenario() -> None:
     with pytest.raises(ScenarioError) as caught:
         scenario_from_flags(Flags(base_url="https://user:hunter2@[h/v1"))
     assert "hunter2" not in str(caught.value)
+
+
+# -- a host of its own
+
+
+NAMED = {
+    "target": {
+        "base_url": "https://a.example/v1",
+        "model": "m",
+        "api_key_env": "A_KEY",
+        "headers": {"X-A": "env:A_HEADER"},
+        "price": {"input": 1.0, "output": 2.0},
+    },
+    "load": {"concurrency": 1, "requests": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        (["target.base_url=http://b.example/v1"], {}),
+        (["target.base_url=http://a.example/v1"], {}),  # in the clear: another one
+        (["target.base_url=https://a.example:444/v1"], {}),
+        (["target.base_url=http://b.example/v1", "target.api_key_env=B_KEY"], {"api_key_env": "B_KEY"}),
+        (
+            ["target.headers.X-B=env:B_HEADER", "target.base_url=http://b.example/v1"],
+            {"headers": {"X-B": "env:B_HEADER"}},
+        ),
+    ],
+)
+def test_what_is_for_a_host_does_not_go_to_another(changes: list[str], kept: dict[str, Any]) -> None:
+    before = repr(NAMED)
+    target = merged(NAMED, [parse_set(text) for text in changes])["target"]
+    assert {name: target[name] for name in ("api_key_env", "headers", "price") if name in target} == kept
+    assert target["model"] == "m"
+    assert repr(NAMED) == before
+
+
+@pytest.mark.parametrize(
+    "change", ["target.base_url=https://A.example:443/v2", "target.model=other", "load.requests=5"]
+)
+def test_the_same_host_keeps_what_is_its_own(change: str) -> None:
+    target = merged(NAMED, [parse_set(change)])["target"]
+    assert (target["api_key_env"], target["headers"]) == ("A_KEY", {"X-A": "env:A_HEADER"})
+
+
+def test_a_file_that_names_no_host_means_whichever_it_is() -> None:
+    data = {"target": {"model": "m", "api_key_env": "A_KEY"}}
+    assert merged(data, [parse_set("target.base_url=http://b/v1")])["target"]["api_key_env"] == "A_KEY"
+
+
+def test_what_is_left_behind_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(
+        '[target]\nbase_url = "http://a/v1"\nmodel = "m"\napi_key_env = "A_KEY"\n'
+        "[load]\nconcurrency = 1\nrequests = 1\n"
+    )
+    told: list[str] = []
+    found = scenario_from_flags(Flags(base_url="http://b/v1"), path, (), told.append)
+    assert found.target.api_key_env is None
+    (text,) = told
+    assert text.startswith(f"target.api_key_env of {path} is for the host it names, and is left out")
+    scenario_from_flags(Flags(model="n"), path, (), told.append)
+    assert len(told) == 1

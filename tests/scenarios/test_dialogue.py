@@ -155,3 +155,17 @@ def test_a_conversation_keeps_the_model_s_own_answers() -> None:
             [SYSTEM, user("a"), user("b"), user("c")],
         ),
     ]
+
+
+def test_half_a_surrogate_pair_in_an_answer_ends_no_conversation() -> None:
+    dialogue = of_row({"turns": ["one", "two"]})
+    sent: list[list[dict[str, Any]]] = []
+
+    def make(turn: int, said: list[dict[str, Any]], _: list[dict[str, Any]]) -> tuple[Request, None]:
+        sent.append(said)
+        return Request("0", "0", turn, 0, None, "chat", {"messages": said}, {}), None
+
+    following = Conversation(dialogue, make, lambda _: 0.0).next("hi \ud83d \u00e9")
+    assert following is not None
+    json.dumps(following[1].body, ensure_ascii=False).encode()  # UTF-8 throughout
+    assert sent[0][1] == {"role": "assistant", "content": "hi ? \u00e9"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from scenarios.arrivals import MOST_ARRIVALS
 from scenarios.cautions import warnings
 from scenarios.loading import header_values, library, library_text, load_scenario, load_targets
 from scenarios.scenario import Lengths, Scenario, ScenarioError, Target
@@ -520,3 +522,44 @@ def test_nothing_heavy_is_imported() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+@pytest.mark.parametrize("name", ["a/b", "../esc", ".", ".hidden", "a b", "", "\u00e4", "a\\\\b"])
+def test_names_of_targets_are_those_of_folders(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "targets.toml"
+    path.write_text(f'["{name}"]\nbase_url = "http://h/v1"\nmodel = "m"\n', "utf-8")
+    with pytest.raises(ScenarioError, match="is no name for a target") as raised:
+        load_targets(path)
+    assert raised.value.place == str(path)
+    path.write_text('["v1.2_b-3"]\nbase_url = "http://h/v1"\nmodel = "m"\n', "utf-8")
+    assert list(load_targets(path)) == ["v1.2_b-3"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["load.rate=1e6", "load.duration=1h"], "load.rate: makes 3,600,000,000 arrivals"),
+        (["load.rate=1", "load.requests=5000001"], "load.rate: makes 5,000,001 arrivals"),
+        (["load.rate=1", "load.requests=1", "load.warmup=10000h"], "load.rate: makes 36,000,001 arrivals"),
+        (
+            ["load.executor=ramping-arrival-rate", 'load.stages=[{duration="1h",target=1e4}]'],
+            "load.stages: makes 18,000,000 arrivals",
+        ),
+        (["load.rate=1e300", "load.duration=1h"], "load.rate: makes 3.6e+303 arrivals"),
+    ],
+)
+def test_a_schedule_that_no_memory_holds_is_refused(changes: list[str], says: str) -> None:
+    with pytest.raises(ScenarioError, match=re.escape(says)):
+        load_scenario("chat", ["load.warmup=0", *changes])
+
+
+def test_the_largest_schedule_is_none_too_many() -> None:
+    found = load_scenario("chat", ["load.rate=1e6", "load.requests=5000000", "load.warmup=0"])
+    assert found.load.requests == MOST_ARRIVALS
+
+
+def test_a_ramp_of_places_has_no_number_of_warm_up_requests() -> None:
+    changes = ["load.executor=ramping-concurrency", 'load.stages=[{duration="1s",target=4}]']
+    with pytest.raises(ScenarioError, match=r"load.warmup_requests: is for"):
+        load_scenario("chat", [*changes, "load.warmup_requests=3"])
+    assert load_scenario("chat", [*changes, "load.warmup=3s"]).load.warmup == "3s"

@@ -114,7 +114,13 @@ def test_the_line_through_probes() -> None:
 
 def test_probes_are_the_load_s_own_bodies_with_one_token_to_answer() -> None:
     scenario = Scenario(
-        target=Target(model="m"), request={"temperature": 0.5, "max_completion_tokens": 99}, seed=3
+        target=Target(model="m"),
+        request={
+            "temperature": 0.5,
+            "max_completion_tokens": 99,
+            **dict.fromkeys(["min_tokens", "n", "best_of", "ignore_eos"], 9),
+        },
+        seed=3,
     )
     bodies = probe_bodies(scenario)
     assert [words for words, _ in bodies] == [16, 128, 512]

@@ -454,3 +454,44 @@ def test_who_leaves_and_when() -> None:
     assert Workload(scenario(load=impatient)).item(0).leave == Leave(None, 0.5)
     nobody = Load(cancel=Cancel(share=0.0, tokens=1))
     assert [Workload(scenario(load=nobody)).item(k).leave for k in range(50)] == [None] * 50
+
+
+# A run of our own, replayed
+
+
+def replayed(*rows: TraceRow, model: str | None = "m", **prompts: Any) -> Workload:
+    return Workload(scenario(Prompts(**prompts), load=TRACE, target=Target(model=model)), rows=list(rows))
+
+
+BODY = {"model": "old", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 7}
+KEPT = TraceRow(
+    0.0, 9, 4, body=BODY, prompt_id="0" * 32, asked_input_tokens=12, asked_output_tokens=7
+)  # fmt: skip
+
+
+def test_a_replayed_body_is_what_its_record_says_it_was() -> None:
+    item = replayed(KEPT).item(0)
+    assert (item.first.prompt_id, item.asked_input_tokens, item.asked_output_tokens) == ("0" * 32, 12, 7)
+    assert item.first.body == {**BODY, "model": "m"}  # as it was, but for the model that is asked now
+
+
+def test_a_replayed_body_of_a_record_that_asked_nothing_asks_nothing() -> None:
+    item = replayed(TraceRow(0.0, 9, 4, body=BODY)).item(0)
+    assert (item.asked_input_tokens, item.asked_output_tokens) == (None, None)
+    assert item.first.prompt_id == prompt_id(BODY)
+
+
+def test_a_replayed_body_is_not_digested_when_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = {**BODY, "messages": [{"role": "user", "content": "ho"}]}
+    rows = (KEPT, TraceRow(1.0, body=other), KEPT)
+    made = [replayed(*rows), replayed(*rows, output_tokens=Lengths(mean=9, stdev=3))]
+
+    def never(*_: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr("scenarios.workload.body_digest", never)
+    monkeypatch.setattr("scenarios.workload.prompt_id", never)
+    for workload in made:
+        assert len({workload.item(k).first.id for k in range(9)}) == 9
+        wanted = request_id(body_digest("chat", {**BODY, "model": "m"}), 3, 0)
+        assert workload.item(5).first.id == wanted  # the fourth time this body goes
