@@ -233,7 +233,7 @@ class _Job:
         try:
             scraper.start()
         except OSError as exc:
-            self._screen.say(f"the server's metrics are not kept: {exc.strerror} ({opened.path / METRICS})")
+            self._screen.say(f"the server's metrics are not kept: {exc.strerror} ({opened.path / FILE})")
             return None
         return scraper
 
