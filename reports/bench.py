@@ -26,12 +26,18 @@ class Window(Struct, kw_only=True):
     end_ns: int | None = None
     seconds: float | None = None
     answers: int = 0  # ok, ended inside
-    without_usage: int = 0  # of answers with a part inside; their tokens are in no sum
+    without_usage: int = 0  # answers with a part inside that told no completion tokens: in no sum
+    without_input: int = 0  # answers whose prompt counts inside, and was not told
     output_tokens: float | None = None
     input_tokens: float | None = None
     request_throughput: float | None = None
     output_throughput: float | None = None
     input_throughput: float | None = None
+
+    def at_least(self, rate: str) -> bool:
+        """Whether a throughput is a lower bound: some answers did not tell their tokens."""
+        missing = {"output_throughput": self.without_usage, "input_throughput": self.without_input}
+        return bool(missing.get(rate))
 
 
 class Load(Struct, kw_only=True):
@@ -42,8 +48,10 @@ class Load(Struct, kw_only=True):
     is_open: bool = False
     scheduled: int | None = None
     scheduled_warmup: int | None = None
-    sent: int | None = None
-    unsent: int | None = None
+    sent: int | None = None  # requests, turns of conversations included
+    arrived: int | None = None  # arrivals that were started; a conversation is one, whatever its turns
+    unsent: int | None = None  # arrivals that were due and never started
+    unsent_wait_s: float | None = None  # how long those had waited at the end of the window, added up
     held: int | None = None
     mean_gap_ms: float | None = None
     max_in_flight: int | None = None
@@ -54,22 +62,44 @@ class Load(Struct, kw_only=True):
     steady_begin_ns: int | None = None
     steady_end_ns: int | None = None
     ended_early: str | None = None  # how, where it did not run to its end
+    multi_turn: bool = False  # an arrival is a conversation
 
 
 class Goodput(Struct, kw_only=True):
     """Scheduled requests that met every SLO, of all scheduled."""
 
-    share: float | None = None  # `None`: no SLO, or nothing to judge
+    share: float | None = None  # `None`: no SLO, nothing to judge, or some of it unknown
+    low: float | None = None  # were the unknown ones all misses; as `share` where there are none
+    high: float | None = None  # were they all met
     met: int = 0
     of: int = 0
     unknown: int = 0  # answers without one of the metrics, in neither count
     slo_ms: dict[str, float] = {}
 
 
+class Unserved(Struct, kw_only=True):
+    """Arrivals that nobody served: neither answered nor failed when the run ended."""
+
+    share: float | None = None  # of all that were due; `None` where none was
+    n: int = 0
+    never_sent: int = 0
+    cut: int = 0  # by the run's own deadline
+    of: int = 0
+
+
+class Conversations(Struct, kw_only=True):
+    """Of a load whose arrivals are conversations. Requests are their turns."""
+
+    begun: int = 0
+    cut_short: int = 0  # a turn failed or was cancelled: how many more would have come is not known
+    of: int | None = None  # that were due
+
+
 class Asked(Struct, kw_only=True):
     """Tokens asked for, and reached; sums over the answers of which both are known."""
 
     n: int = 0
+    untold: int = 0  # answers of which only what was asked for is known
     asked: int | None = None
     reached: int | None = None
     share: float | None = None
@@ -191,7 +221,10 @@ class Bench(Struct, kw_only=True):
     steady: Window
     whole: Window  # from the first measured arrival to the last measured end
     in_flight_mean: float | None = None  # in the steady window: sent or waiting, and not ended
+    in_flight_at_least: bool = False  # some waited and were never sent, and how long is not known
     goodput: Goodput = field(default_factory=Goodput)
+    unserved: Unserved = field(default_factory=Unserved)
+    conversations: Conversations | None = None
     held: int = 0  # measured arrivals that waited because max_in_flight was reached, by their records
     held_max_ms: float | None = None
     missed: int = 0  # arrivals that were never sent: +infinity in second readings

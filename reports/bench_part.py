@@ -9,18 +9,19 @@ from typing import Any
 import pandas as pd
 from msgspec import Struct, field
 
-from reports.bench import Bench, Client, Load, Validity
+from reports.bench import Bench, Client, Conversations, Load, Unserved, Validity
 from reports.distribution import NEEDS, Values
+from reports.frame import frame, gaps_us
 from reports.gauge import read_cpu, read_gc, read_lag, read_load, session_of, table
 from reports.judge import judge
 from reports.labels import labels
 from reports.rows import Row
 from reports.server_metrics import read_server
-from reports.summary import Summary
+from reports.summary import POOLED, Summary
 from reports.validity import STOPPED, assess
 from reports.windows import BenchTally
 from runner.store import Manifest, Session
-from scenarios.thresholds import SLO_METRICS, Threshold, ThresholdError, with_defaults
+from scenarios.thresholds import METRICS, SLO_METRICS, Threshold, ThresholdError, with_defaults
 from scenarios.units import seconds
 
 
@@ -36,7 +37,7 @@ class Plan(Struct):
 
     def percentiles(self, metric: str) -> set[float]:
         """Percentiles that thresholds ask of a metric."""
-        return {t.p for t in self.thresholds if t.metric == metric and t.p is not None}
+        return {t.p for t in self.thresholds if metric in {t.metric, t.name} and t.p is not None}
 
     def add(self, rows: Sequence[Row], block: pd.DataFrame) -> None:
         """Take a block of measured records."""
@@ -46,25 +47,33 @@ class Plan(Struct):
                 rows, block = [row for row, use in zip(rows, here, strict=True) if use], block[here]
         self.tally.add(rows, block)
         for threshold, values in self.selected.values():
-            values.add(_selected(block, threshold))
+            values.add(_selected(rows, block, threshold))
+
+    def add_warmup(self, rows: Sequence[Row]) -> None:
+        """Take a block of warm-up records; other sessions' have no part in the window of this one."""
+        number = self.session.number if self.session is not None else None
+        here = [row for row in rows if number is None or row.session == number]
+        self.tally.add_warmup(here, frame(here))
 
     def missed(self) -> int:
         """Arrivals never sent, and in no record: unless this side ended the run, users nobody served."""
         if self.load.ended_early in STOPPED:
             return 0
-        return max(0, (self.load.unsent or 0) - self.tally.never_sent)
+        # Where arrivals are counted as they start, what was never sent has no record.
+        recorded = self.tally.never_sent if self.load.arrived is None else 0
+        return max(0, (self.load.unsent or 0) - recorded)
 
 
-def _selected(block: pd.DataFrame, threshold: Threshold) -> Any:
+def _selected(rows: Sequence[Row], block: pd.DataFrame, threshold: Threshold) -> Any:
     """The values of a threshold's metric in the records its selector names."""
     keep = (block["status"] == "ok") & block["streamed"]
     for key, value in threshold.selector.items():
         if key not in block:
             return pd.Series([], dtype="float64").to_numpy()
         keep &= block[key].astype("str") == value
+    if threshold.metric in POOLED:
+        return gaps_us([row for row, use in zip(rows, keep, strict=True) if use]) / 1e3
     column = "output_rate_tokens_per_s" if threshold.metric == "output_rate" else f"{threshold.metric}_ms"
-    if column not in block:  # itl: its gaps are pooled
-        return pd.Series([], dtype="float64").to_numpy()
     return block[column].to_numpy(dtype="float64")[keep.to_numpy(dtype=bool)]
 
 
@@ -122,11 +131,41 @@ def _client(summary: Summary, found: Plan) -> Client:
 def _sent_share(found: Plan) -> float | None:
     """Sent of what was scheduled, but for arrivals that no place was ever free for."""
     load, tally = found.load, found.tally
-    if not load.is_open or load.scheduled is None or load.sent is None:
+    sent = load.sent if load.arrived is None else load.arrived
+    if not load.is_open or load.scheduled is None or sent is None:
         return None
     of = load.scheduled - ((load.unsent or 0) if tally.was_full else 0)
     # A request that could not even connect was tried at its time: that is the server's.
-    return min(1.0, max(load.sent, tally.tried) / of) if of > 0 else None
+    return min(1.0, max(sent, tally.tried) / of) if of > 0 else None
+
+
+def _unserved(found: Plan, missed: int) -> Unserved:
+    tally, n = found.tally, missed + found.tally.cut
+    due = found.load.scheduled
+    of = max(tally.arrivals + missed if due is None else due, n)
+    return Unserved(share=n / of if of else None, n=n, never_sent=missed, cut=tally.cut, of=of)
+
+
+def _in_flight_mean(found: Plan) -> tuple[float | None, bool]:
+    """The mean in flight or waiting in the window, and whether it is only a lower bound."""
+    means, span, load = found.tally.in_flight(), found.tally.span, found.load
+    if means is None or span is None:
+        return None, False
+    waited_s = load.unsent_wait_s or 0.0
+    return float(means.mean()) + waited_s / ((span[1] - span[0]) / 1e9), bool(
+        load.unsent and load.unsent_wait_s is None
+    )
+
+
+def _finish_goodput(found: Plan, missed: int) -> None:
+    good = found.tally.goodput
+    if not good.slo_ms:
+        return
+    good.of += missed
+    everyone = good.of + good.unknown
+    if everyone:
+        good.low, good.high = good.met / everyone, (good.met + good.unknown) / everyone
+        good.share = good.low if not good.unknown else None
 
 
 def finish(summary: Summary, found: Plan, run: Path) -> Bench:
@@ -135,18 +174,20 @@ def finish(summary: Summary, found: Plan, run: Path) -> Bench:
     gauge = found.session.gauge if found.session else {}
     span = tally.span
     client = _client(summary, found)
-    goodput = tally.goodput
-    if goodput.slo_ms:
-        goodput.of += missed
-        goodput.share = goodput.met / goodput.of if goodput.of else None
+    _finish_goodput(found, missed)
     given, unjudged = labels(summary, tally, missed)
-    in_flight = tally.in_flight()
+    in_flight, at_least = _in_flight_mean(found)
     bench = Bench(
         load=load,
         steady=tally.steady.window(*(span or (None, None))),
         whole=tally.whole.window(tally.first_scheduled, tally.last_ended),
-        in_flight_mean=None if in_flight is None else float(in_flight.mean()),
-        goodput=goodput,
+        in_flight_mean=in_flight,
+        in_flight_at_least=at_least,
+        goodput=tally.goodput,
+        unserved=_unserved(found, missed),
+        conversations=Conversations(begun=tally.arrivals, cut_short=tally.cut_short, of=load.scheduled)
+        if load.multi_turn
+        else None,
         held=tally.held,
         held_max_ms=tally.held_max_ms,
         missed=missed,
@@ -159,7 +200,12 @@ def finish(summary: Summary, found: Plan, run: Path) -> Bench:
         labels=given,
         unjudged=found.unjudged | unjudged,
         selected={
-            name: values.distribution("ms", more=[t.p] if t.p else (), intervals=True)
+            name: values.distribution(
+                METRICS[t.metric].unit,
+                more=found.percentiles(t.name),
+                withheld=summary.metrics["itl"].withheld if t.metric in POOLED else None,
+                intervals=t.metric not in POOLED,
+            )
             for name, (t, values) in found.selected.items()
             if values.n
         },

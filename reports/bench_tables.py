@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from reports.bench import Bench, Server, Verdict, Window
+from reports.bench import Bench, Goodput, Server, Verdict, Window
 from reports.cells import NONE, amount, count, duration, number, percentile, several, share
 from reports.distribution import NEEDS, PERCENTILES, Distribution
-from reports.layout import Fact, Table, cut, names
+from reports.layout import Fact, Table, apart, cut, names
 from reports.noise import noise_facts
 from reports.summary import TIMES, Summary
 
@@ -19,6 +19,17 @@ _HEADLINES = {
     "OK": "validity: OK, the client was fit to measure this",
     "WARN": "validity: WARN, read these numbers with care",
     "INVALID": "INVALID: the client was not fit to measure this; the numbers below are no result",
+}
+_NOTHING = "INVALID: nothing succeeded, so there is nothing to measure"
+_EARLY = {
+    "circuit_breaker": "nobody answered",
+    "interrupted": "Ctrl-C",
+    "terminated": "SIGTERM",
+    "disk_full": "the disk was full",
+    "killed": "it was killed, or still runs",
+    "budget": "--max-cost was reached",
+    "pilot": "the pilot was over",
+    "error": "an error",
 }
 _SERVER = {"running": "requests running", "waiting": "requests queued", "kv_cache": "KV-cache use"}
 
@@ -37,18 +48,43 @@ def headline(summary: Summary) -> tuple[str, list[str]]:
     assert summary.bench is not None
     validity = summary.bench.validity
     reasons = [f"{reason.level}: {reason.words} {reason.next_step}" for reason in validity.reasons]
-    return _HEADLINES[validity.level], reasons
+    told = [reason.check for reason in validity.reasons if reason.level == "INVALID"]
+    return _NOTHING if told == ["nothing_succeeded"] else _HEADLINES[validity.level], reasons
 
 
 def load_facts(summary: Summary) -> list[Fact]:
     """The load, and the tags."""
     out, bench = [], summary.bench
     if bench is not None and bench.load.sentence:
-        early = f" · ended early: {bench.load.ended_early}" if bench.load.ended_early else ""
+        how = bench.load.ended_early
+        early = f" · ended early: {_EARLY.get(how, how)}" if how else ""
         out.append(("load", bench.load.sentence + early))
     if summary.tags:
         out.append(("tags", " ".join(f"{key}={cut(value)}" for key, value in sorted(summary.tags.items()))))
     return out
+
+
+def arrivals(bench: Bench) -> list[Fact]:
+    """Arrivals that nobody served; conversations, where arrivals are those."""
+    out, unserved, talks = [], bench.unserved, bench.conversations
+    if unserved.n:
+        parts = [(unserved.never_sent, "never sent"), (unserved.cut, "cut when the run ended")]
+        how = " · ".join(f"{n:,} {what}" for n, what in parts if n)
+        out.append(("not served", f"{unserved.n:,} of {unserved.of:,}  ({share(unserved.share)})  {how}"))
+    if talks is not None:
+        of = f" of {talks.of:,}" if talks.of is not None else ""
+        short = (
+            f" · {talks.cut_short:,} cut short, and their further turns never came" if talks.cut_short else ""
+        )
+        out.append(("talks", f"{talks.begun:,}{of} conversations begun{short}"))
+    return out
+
+
+def goodput_cell(good: Goodput) -> str:
+    """The share, or the two it lies between."""
+    if good.low is None or good.high is None:
+        return UNKNOWN
+    return f"{share(good.low)} to {share(good.high)}" if good.unknown else share(good.low)
 
 
 def bench_outcome(bench: Bench) -> list[Fact]:
@@ -56,9 +92,9 @@ def bench_outcome(bench: Bench) -> list[Fact]:
     out, good = [], bench.goodput
     if good.slo_ms:
         slo = ", ".join(f"{name} <= {number(limit)} ms" for name, limit in good.slo_ms.items())
-        unknown = f" · {several(good.unknown, 'answer')} could not be judged" if good.unknown else ""
-        found = UNKNOWN if good.share is None else share(good.share)
-        out.append(("goodput", f"{found}  {good.met:,} of {good.of:,} met {slo}{unknown}"))
+        met = f"{good.met:,} of {good.of:,}"
+        of = f"{met} judged, {good.unknown:,} unknown: met" if good.unknown else f"{met} met"
+        out.append(("goodput", f"{goodput_cell(good)}  {of} {slo}"))
     else:
         out.append(("goodput", f"{UNKNOWN}  the scenario has no [slo]"))
     for name, asked in (("input", bench.input_tokens), ("output", bench.output_tokens)):
@@ -69,7 +105,6 @@ def bench_outcome(bench: Bench) -> list[Fact]:
 
 
 def _window_row(name: str, window: Window) -> list[str]:
-    least = ">=" if window.without_usage and window.output_tokens else ""
     begin = NONE if window.begin_ns is None else f"{window.begin_ns / 1e9:.2f}"
     return [
         name,
@@ -77,9 +112,13 @@ def _window_row(name: str, window: Window) -> list[str]:
         duration(window.seconds),
         count(window.answers) if window.seconds else UNKNOWN,
         *(UNKNOWN if rate is None else number(rate) for rate in (window.request_throughput,)),
-        UNKNOWN if window.output_throughput is None else least + number(window.output_throughput),
-        UNKNOWN if window.input_throughput is None else least + number(window.input_throughput),
+        *(_rate(window, name) for name in ("output_throughput", "input_throughput")),
     ]
+
+
+def _rate(window: Window, name: str) -> str:
+    value = getattr(window, name)
+    return UNKNOWN if value is None else (">=" if window.at_least(name) else "") + number(value)
 
 
 def throughput(bench: Bench) -> Table:
@@ -211,11 +250,16 @@ def below(summary: Summary) -> list[Section]:
 
 def _in_flight(bench: Bench) -> list[Fact]:
     mean, load = bench.in_flight_mean, bench.load
-    told = [f"{number(mean)} sent or waiting on average in the steady window"] if mean is not None else []
+    least = ">=" if bench.in_flight_at_least else ""
+    told = (
+        [f"{least}{number(mean)} sent or waiting on average in the steady window"] if mean is not None else []
+    )
     if load.peak_in_flight is not None:
         told.append(f"{count(load.peak_in_flight)} sent at most")
     if bench.held:
-        told.append(f"{count(bench.held)} waited for a place")
+        told.append(f"{count(bench.held)} waited for a place and were sent")
+    if bench.missed:
+        told.append(f"{count(bench.missed)} never were")
     return [("in flight", " · ".join(told))] if told else []
 
 
@@ -240,17 +284,16 @@ def compared(summaries: list[Summary]) -> Table:
         return [label, *(cell or UNKNOWN for cell in cells)]
 
     def of_bench(name: str, s: Summary) -> str | None:
-        value = getattr(s.bench.steady, name) if s.bench else None
-        return None if value is None else number(value)
+        return _rate(s.bench.steady, name) if s.bench else None
 
     rows = [
         row("validity", (s.bench.validity.level if s.bench else None for s in summaries)),
         row("thresholds", (_verdicts(s) for s in summaries)),
         row("labels", (_labels(s) for s in summaries)),
-        row("target", (cut(_target(s), 22) for s in summaries)),
-        row("load", (cut(s.bench.load.sentence or "", 22) if s.bench else None for s in summaries)),
+        row("target", apart([_target(s) for s in summaries])),
+        row("load", apart([(s.bench.load.sentence or "") if s.bench else "" for s in summaries])),
         *(
-            row(f"tag {key}", (cut(s.tags[key], 22) if key in s.tags else None for s in summaries))
+            row(f"tag {cut(key, 30)}", apart([s.tags.get(key, "") for s in summaries]))
             for key in sorted({key for s in summaries for key in s.tags})
         ),
         metric("ttft p50, ms", "ttft", 50),
@@ -277,7 +320,7 @@ def _target(summary: Summary) -> str:
 def _labels(summary: Summary) -> str | None:
     if summary.bench is None:
         return None
-    return cut(" ".join(label.name for label in summary.bench.labels) or "none", 22)
+    return " ".join(label.name for label in summary.bench.labels) or "none"
 
 
 def _verdicts(summary: Summary) -> str | None:
@@ -289,7 +332,7 @@ def _verdicts(summary: Summary) -> str | None:
 
 
 def _goodput(summary: Summary) -> str | None:
-    return _share(summary.bench.goodput.share) if summary.bench else None
+    return goodput_cell(summary.bench.goodput) if summary.bench else None
 
 
 def _share(value: float | None) -> str | None:

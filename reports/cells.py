@@ -11,6 +11,11 @@ NONE = "-"
 TIE = "\u00a0"  # keeps a line from being broken there; a plain space once lines are broken
 
 
+def csv_cell(value: object) -> object:
+    """What a spreadsheet would take for a formula is marked as text."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in set("=+-@\t\r") else value
+
+
 def count(value: int | None) -> str:
     """A whole number with thousands separators."""
     return NONE if value is None else f"{value:,}"
@@ -43,7 +48,9 @@ def amount(value: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share as a percentage."""
+    """A share as a percentage; one that is not 0 does not read as 0."""
+    if value is not None and 0 < value < 0.00005:
+        return "<0.01%"
     return NONE if value is None else f"{value:.2%}"
 
 

@@ -62,7 +62,7 @@ class Distribution(Struct, kw_only=True):
 
 def name_of(p: float) -> str:
     """`p95`, `p99.9`: the name of a percentile."""
-    return f"p{p:g}"
+    return f"p{p:.15g}"
 
 
 class Values:

@@ -1,7 +1,8 @@
 """Every format of a report: Summary -> str. A new format is a function and a line here.
 
 JSON is the `Summary` itself (a list of them for several runs). CSV is long: a row a run and metric, counts
-and sums in `value`, distributions in the columns after it; an empty cell is "no such number".
+and sums in `value`, distributions in the columns after it; an empty cell is "no such number". Where
+`lower_bound` is True some answers did not tell, and the true value is higher.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 
 from reports import markdown, text
 from reports.bench_tables import per_thousand
+from reports.cells import csv_cell
 from reports.distribution import PERCENTILES, Distribution
 from reports.notes import wall_s
 from reports.summary import Summary
@@ -36,6 +38,7 @@ COLUMNS = (
     "exact",
     "resolution",
     *(f"{p}_{end}" for p in _PS for end in ("low", "high")),
+    "lower_bound",
 )
 
 
@@ -89,9 +92,25 @@ def _bench(summary: Summary) -> Iterator[dict[str, Any]]:
                 "unit": "1/s",
                 "n": window.answers,
                 "value": getattr(window, rate),
+                "lower_bound": window.at_least(rate) if getattr(window, rate) is not None else "",
             }
     good = bench.goodput
-    yield {"metric": "goodput", "unit": "share", "n": good.of, "value": good.share}
+    yield {
+        "metric": "goodput",
+        "unit": "share",
+        "n": good.of,
+        "value": good.share,
+        "min": good.low,
+        "max": good.high,
+    }
+    yield {"metric": "unserved", "unit": "share", "n": bench.unserved.of, "value": bench.unserved.share}
+    if bench.in_flight_mean is not None:
+        yield {
+            "metric": "in_flight",
+            "unit": "1",
+            "mean": bench.in_flight_mean,
+            "lower_bound": bench.in_flight_at_least,
+        }
     for which, asked in (("input", bench.input_tokens), ("output", bench.output_tokens)):
         yield {"metric": f"{which}_tokens_reached", "unit": "share", "n": asked.n, "value": asked.share}
     yield {"metric": "held", "unit": "1", "n": bench.load.scheduled, "value": bench.held}
@@ -124,7 +143,7 @@ def to_csv(summaries: list[Summary]) -> str:
             *(_distribution(name, d) for name, d in summary.metrics.items()),
         ]
         for row in rows:
-            writer.writerow({"run": summary.path, **row})
+            writer.writerow({key: csv_cell(cell) for key, cell in {"run": summary.path, **row}.items()})
     return out.getvalue()
 
 

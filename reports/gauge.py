@@ -11,7 +11,7 @@ from runner.store import Manifest, Session
 OPEN = frozenset({"constant-arrival-rate", "ramping-arrival-rate", "trace"})
 
 _COUNTS = (
-    *("scheduled", "scheduled_warmup", "sent", "unsent", "held", "max_in_flight", "concurrency"),
+    *("scheduled", "scheduled_warmup", "sent", "arrived", "unsent", "held", "max_in_flight", "concurrency"),
     *("peak_in_flight", "schedule_begin_ns", "schedule_end_ns", "steady_begin_ns", "steady_end_ns"),
 )
 
@@ -50,9 +50,14 @@ def read_load(manifest: Manifest, session: Session | None) -> Load:
     load = Load(
         executor=executor if isinstance(executor, str) else None,
         mean_gap_ms=number(said.get("mean_gap_ms")),
+        unsent_wait_s=number(said.get("unsent_wait_s")),
+        multi_turn=table(manifest.scenario.get("prompts")).get("multi_turn") is True,
     )
     for name in _COUNTS:
         setattr(load, name, whole(said.get(name)))
+    if load.arrived is None and load.multi_turn:
+        known = load.scheduled is not None and load.unsent is not None
+        load.arrived = max(0, (load.scheduled or 0) - (load.unsent or 0)) if known else None
     load.is_open = load.executor in OPEN
     load.sentence = sentence(manifest.scenario, load)
     if session is not None and session.ended_by != "finished":

@@ -1,8 +1,9 @@
 """Thresholds on a summary -> verdicts, and the exit code they and the client's fitness come to.
 
 A percentile is judged on the plain reading, as in k6: answered requests. Where the second reading (failures
-as +infinity) would not hold, the verdict says so beside; the default threshold on `errors` catches the
-failures themselves. No data fails. Too few values for a percentile, or `itl` withheld, is INCONCLUSIVE.
+as +infinity) would not hold, the verdict says so beside; the default thresholds on `errors` and `unserved`
+catch those themselves. No data fails. Too few values for a percentile, `itl` withheld, a throughput without a
+steady window, and a value of which only the bounds are known and the limit lies between, are INCONCLUSIVE.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from reports.bench import Outcome, Validity, Verdict
-from reports.cells import amount, number, share
+from reports.bench import Bench, Outcome, Validity, Verdict
+from reports.cells import amount, number, several, share
 from reports.distribution import Distribution, WithFailures, name_of
 from reports.gauge import table
 from reports.intervals import CONFIDENCE, mean_interval, needs, reliable, share_interval
@@ -39,6 +40,7 @@ class _Found(Struct):
     """A value to judge; or why there is none."""
 
     value: float | None = None
+    most: float | None = None  # where the value is only the least it can be
     outcome: Outcome = "FAIL"  # without a value
     why: str = "no data"
     warnings: list[str] = []
@@ -47,7 +49,7 @@ class _Found(Struct):
 def _cell(metric: str, agg: str, value: float) -> str:
     if agg == "count":
         return f"{value:,.0f}"
-    if metric in {"errors", "goodput", "expect"}:
+    if METRICS[metric].kind == "share":
         return share(value)
     if metric == "cost":
         return amount(value)
@@ -62,12 +64,15 @@ def judge(summary: Summary, thresholds: Sequence[Threshold]) -> list[Verdict]:
 
 def _judge(summary: Summary, threshold: Threshold) -> Verdict:
     found = _find(summary, threshold)
-    holds = _HOLDS[threshold.op]
     if found.value is None:
         outcome, words = found.outcome, found.why
-    else:
-        outcome = "PASS" if holds(found.value, threshold.limit) else "FAIL"
+    elif found.most is None or found.most == found.value:
+        outcome = "PASS" if _HOLDS[threshold.op](found.value, threshold.limit) else "FAIL"
         words = _cell(threshold.metric, threshold.agg, found.value)
+    else:
+        outcome = _of_range(found.value, found.most, threshold)
+        low, high = (_cell(threshold.metric, threshold.agg, end) for end in (found.value, found.most))
+        words = f"at least {low}" if math.isinf(found.most) else f"{low} to {high}"
     warnings = list(found.warnings)
     if outcome == "PASS":
         warnings += _second_reading(summary, threshold)
@@ -89,6 +94,15 @@ def _judge(summary: Summary, threshold: Threshold) -> Verdict:
     )
 
 
+def _of_range(least: float, most: float, threshold: Threshold) -> Outcome:
+    """A verdict where all that is known is that the value lies between these two."""
+    limit, op = threshold.limit, threshold.op
+    if op in {"==", "!="} and least <= limit <= most:
+        return "INCONCLUSIVE"
+    ends = {_HOLDS[op](least, limit), _HOLDS[op](most, limit)}
+    return "INCONCLUSIVE" if len(ends) == 2 else "PASS" if ends == {True} else "FAIL"
+
+
 def _find(summary: Summary, threshold: Threshold) -> _Found:
     metric, bench = threshold.metric, summary.bench
     if threshold.selector and metric != "errors":
@@ -105,11 +119,12 @@ def _find(summary: Summary, threshold: Threshold) -> _Found:
     if metric == "cost":
         return _cost(summary)
     if bench is not None and metric.endswith("_throughput"):
-        return _Found(
-            getattr(bench.steady, metric), why="no data: the steady window is not known, or its tokens"
-        )
+        return _throughput(bench, metric)
     if bench is not None and metric == "goodput":
         return _goodput(summary, threshold)
+    if bench is not None and metric == "unserved":
+        unserved = bench.unserved
+        return _of_share(unserved.n, unserved.of, threshold, "no arrival was due")
     return _Found(why=f"no data: this run has no {metric}")
 
 
@@ -120,6 +135,8 @@ def _of(d: Distribution, threshold: Threshold) -> _Found:
         return _Found(float(d.n))
     if not d.n:
         return _Found(why=f"no data: no request has a {threshold.metric}")
+    if d.withheld:
+        return _Found(outcome="INCONCLUSIVE", why=f"withheld: {d.withheld}")
     if threshold.bound is not None and threshold.metric in POOLED:
         return _Found(outcome="INCONCLUSIVE", why="gaps of one stream are alike: their pool has no interval")
     if agg in {"p", "med"}:
@@ -134,8 +151,6 @@ def _of(d: Distribution, threshold: Threshold) -> _Found:
 
 
 def _percentile(d: Distribution, threshold: Threshold, p: float) -> _Found:
-    if d.withheld:
-        return _Found(outcome="INCONCLUSIVE", why=f"withheld: {d.withheld}")
     name = name_of(p)
     value, least = d.percentiles.get(name), needs(p)
     if threshold.bound is not None:
@@ -156,11 +171,34 @@ def _needs_end(p: float, bound: str) -> int:
     return math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(below)) if 0 < below < 1 else 1
 
 
-def _of_share(hits: int, n: int, threshold: Threshold) -> _Found:
+def _throughput(bench: Bench, metric: str) -> _Found:
+    steady = bench.steady
+    if steady.seconds is None:
+        executor = bench.load.executor
+        why = (
+            "a changing number at once has none"
+            if executor == "ramping-concurrency"
+            else ("places were never all filled, or the run ended first")
+        )
+        return _Found(outcome="INCONCLUSIVE", why=f"the steady window is not known: {why}")
+    value: float | None = getattr(steady, metric)
+    least = value is not None and steady.at_least(metric)
+    found = _Found(
+        value, most=math.inf if least else None, why="no data: no answer in the window told its tokens"
+    )
+    if least:
+        missing = steady.without_usage if metric == "output_throughput" else steady.without_input
+        found.warnings = [f"{missing:,} answers did not tell their tokens: the true value is higher."]
+    return found
+
+
+def _of_share(
+    hits: int, n: int, threshold: Threshold, none: str = "no request was answered or failed"
+) -> _Found:
     if threshold.agg == "count":
         return _Found(float(hits))
     if not n:
-        return _Found(why="no data: no request was answered or failed")
+        return _Found(why=f"no data: {none}")
     return _Found(hits / n if threshold.bound is None else share_interval(hits, n)[threshold.bound == "ucb"])
 
 
@@ -189,14 +227,17 @@ def _goodput(summary: Summary, threshold: Threshold) -> _Found:
     good = summary.bench.goodput
     if not good.slo_ms:
         return _Found(why="no data: the scenario has no [slo]")
-    found = _of_share(good.met, good.of, threshold)
+    everyone = good.of + good.unknown
+    found = _of_share(good.met, everyone, threshold, "nothing was to be judged")
     if good.unknown:
-        found.warnings = [f"{good.unknown:,} answers do not tell whether they met the SLO, and are left out."]
+        found.most = _of_share(good.met + good.unknown, everyone, threshold).value
+        unknown = several(good.unknown, "answer")
+        found.warnings = [f"whether {unknown} met the SLO is not known: all or none of them may have."]
     return found
 
 
 def _second_reading(summary: Summary, threshold: Threshold) -> list[str]:
-    """A warning, where a percentile that holds would not with failures as +infinity."""
+    """A warning, where a percentile that holds would not with what got no answer as +infinity."""
     d = summary.metrics.get(threshold.metric)
     second = d.with_failures if d is not None and not threshold.selector else None
     if second is None or not second.failures or threshold.agg not in {"p", "med"} or threshold.bound:
@@ -205,7 +246,8 @@ def _second_reading(summary: Summary, threshold: Threshold) -> list[str]:
     if value is None or _HOLDS[threshold.op](value, threshold.limit):
         return []
     reads = "infinite" if math.isinf(value) else number(value)
-    return [f"with the {second.failures:,} failures as infinitely slow it is {reads}, which does not hold."]
+    unanswered = several(second.failures, "request")
+    return [f"with {unanswered} that got no answer as infinitely slow it is {reads}, which does not hold."]
 
 
 def _second_value(second: WithFailures, p: float) -> float | None:

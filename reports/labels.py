@@ -11,7 +11,10 @@ and which adds at least a request and a tenth of the mean; also more than 1 % of
 never sent where places were waited for to the end.
 
 DRIFT: the median of `ttft` in 10 equal parts of the steady window; the mean of their logarithms in the second
-half less that in the first, with Welch's t interval at 99 %. DRIFT where it lies beyond 5 % up or down.
+half less that in the first, with Welch's t interval at 99 %. DRIFT where it lies beyond 5 % up or down. A
+trend is spread within the halves as well, and hides itself from that: so also where Kendall's rank
+correlation of the ten medians with time is at least 0.64 up or down (by chance alone 1 in 100: M. G. Kendall,
+Biometrika 30, 1938) and the halves differ by more than 5 %.
 """
 
 from __future__ import annotations
@@ -30,11 +33,13 @@ from reports.summary import Summary
 from reports.windows import BATCHES, SPANS, BenchTally
 
 DRIFT = 0.05
+TREND = 0.64
 SHORT = 0.98
 CACHED = 0.01
 UNSENT = 0.01
 LEAST_UNSENT = 5
 GROWTH = 0.10
+SEEN = 1.0  # standard errors from which growth that may be chance is named
 LEAST_SPANS = 10
 LEAST_IN_BATCH = 5
 
@@ -68,6 +73,13 @@ def log_ratio(first: Floats, second: Floats) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
+def trend(values: Floats) -> float:
+    """Kendall's rank correlation with time: 1 where each value is above all before it, -1 where below."""
+    n = len(values)
+    signs = np.sign(values[None, :] - values[:, None])
+    return float(np.triu(signs, 1).sum()) / (n * (n - 1) / 2)
+
+
 def _unstable(tally: BenchTally, missed: int) -> Label | str | None:
     load = tally.load
     if not load.is_open:
@@ -92,8 +104,13 @@ def _unstable(tally: BenchTally, missed: int) -> Label | str | None:
         return "the run is too short beside its answers"
     line = slope(rest)
     growth, mean = line.value * (len(rest) - 1), float(rest.mean())
-    if line.low <= 0 or growth < max(1.0, GROWTH * mean):
+    if growth < max(1.0, GROWTH * mean):
         return None
+    if line.low <= 0:
+        error = (line.value - line.low) / student(len(rest) - 2)
+        if line.value < SEEN * error:
+            return None
+        return f"requests in flight grew by {growth:,.0f}, and the run is too short to tell that from chance"
     to_rate = SPANS / ((span[1] - span[0]) / 1e9)
     low, value, high = (n * to_rate for n in (line.low, line.value, line.high))
     return Label(
@@ -114,11 +131,12 @@ def _held(tally: BenchTally, missed: int) -> Label | None:
     of = tally.load.scheduled
     part = f" ({held / of:.1%})" if of else ""
     longest = f", the longest {tally.held_max_ms:,.0f} ms" if tally.held_max_ms else ""
+    never = f" ({tally.held:,} were sent, {held - tally.held:,} never)" if held > tally.held else ""
     return Label(
         name="HELD",
         value=held / of if of else None,
-        words=f"{several(held, 'arrival')}{part} waited because max_in_flight was reached{longest}: the wait "
-        "is in ttft_sched and e2e_sched, not in ttft.",
+        words=f"{several(held, 'arrival')}{part} waited because max_in_flight was reached{longest}{never}: "
+        "the wait is in ttft_sched and e2e_sched, not in ttft.",
     )
 
 
@@ -126,28 +144,36 @@ def _drift(tally: BenchTally) -> Label | str | None:
     if tally.span is None:
         return "no steady window"
     parts = tally.ttft
-    if any(part.n < LEAST_IN_BATCH for part in parts):
-        return f"needs {LEAST_IN_BATCH} answers in each tenth of the window"
+    least, of = min(part.n for part in parts), sum(part.n for part in parts)
+    if least < LEAST_IN_BATCH:
+        has = f"of {of:,} answers that began in it, one tenth has {least}"
+        return f"needs {LEAST_IN_BATCH} answers in each tenth of the window, and {has}"
     medians = np.array([part.percentile(50) for part in parts], dtype=np.float64)
     if (medians <= 0).any():
         return "a ttft of 0"
     half = BATCHES // 2
     found = log_ratio(medians[:half], medians[half:])
     value, low, high = (math.expm1(n) for n in (found.value, found.low, found.high))
-    if low <= DRIFT and high >= -DRIFT:
+    tau = trend(medians)
+    is_step = low > DRIFT or high < -DRIFT
+    if not is_step and (abs(tau) < TREND or abs(found.value) <= math.log1p(DRIFT)):
         return None
     before, after = (math.exp(float(np.log(m).mean())) for m in (medians[:half], medians[half:]))
+    interval = f"99 % interval {low:+.1%} to {high:+.1%}"
+    why = interval if is_step else f"{'rising' if tau > 0 else 'falling'} all along, Kendall's tau {tau:+.2f}"
     return Label(
         name="DRIFT",
         value=value,
         low=low,
         high=high,
         words=f"ttft p50 went from {before:,.1f} to {after:,.1f} ms from the first half to the second "
-        f"({value:+.1%}, 99 % interval {low:+.1%} to {high:+.1%}): no one number stands for this run.",
+        f"({value:+.1%}, {why}): no one number stands for this run.",
     )
 
 
-def _short(asked: Asked) -> Label | None:
+def _short(asked: Asked) -> Label | str | None:
+    if asked.share is None and asked.untold:
+        return "no answer told its tokens (no usage)"
     if asked.share is None or asked.share >= SHORT:
         return None
     return Label(
@@ -179,12 +205,14 @@ def _cached(summary: Summary) -> Label | str | None:
 
 def labels(summary: Summary, tally: BenchTally, missed: int) -> tuple[list[Label], dict[str, str]]:
     """The labels a bench gets, and those that could not be judged, with why."""
+    whole = summary.chunks.total == 0 and summary.metrics["ttft"].n > 0
     judged: dict[str, Any] = {
         "UNSTABLE": _unstable(tally, missed),
         "HELD": _held(tally, missed),
         "DRIFT": _drift(tally),
         "SHORT": _short(tally.output_tokens),
         "CACHED": _cached(summary),
+        "coalesced chunks": "the times of chunks were not kept (--no-times)" if whole else None,
     }
     given = [found for found in judged.values() if isinstance(found, Label)]
     return given, {name: found for name, found in judged.items() if isinstance(found, str)}

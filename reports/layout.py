@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Struct
 
 from reports.summary import Summary
@@ -16,6 +18,33 @@ class Table(Struct):
     rows: list[list[str]]
 
 
+# Line ends, control characters, and marks that turn the direction of text or cannot be seen.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]+")
+
+
+def one_line(text: str) -> str:
+    """What a server or a file said, fit for a terminal: on one line, and without control characters."""
+    return _UNSEEN.sub(" ", text)
+
+
+def cut_middle(text: str, width: int) -> str:
+    """Not longer than that: what tells two URLs or names apart often stands at their end."""
+    text = " ".join(text.split())
+    if len(text) <= width:
+        return text
+    head = (width - 3) // 2
+    return f"{text[:head]}...{text[len(text) - (width - 3 - head) :]}"
+
+
+def apart(texts: list[str], width: int = 22) -> list[str]:
+    """Texts cut in the middle, and no more than leaves different ones different."""
+    longest, found = max(map(len, texts), default=0), [cut_middle(text, width) for text in texts]
+    while len(set(found)) < len(set(texts)) and width < longest:
+        width += 4
+        found = [cut_middle(text, width) for text in texts]
+    return found
+
+
 def cut(text: str, width: int = 60) -> str:
     """On one line, and not longer than that."""
     text = " ".join(text.split())
@@ -24,7 +53,7 @@ def cut(text: str, width: int = 60) -> str:
 
 def names(summaries: list[Summary]) -> list[str]:
     """The runs' folder names, numbered where two share one."""
-    found = [cut(s.path.rstrip("/").rsplit("/", 1)[-1], 22) for s in summaries]
+    found = apart([s.path.rstrip("/").rsplit("/", 1)[-1] for s in summaries])
     if len(set(found)) == len(found):
         return found
     return [f"{n}: {name}" for n, name in enumerate(found, 1)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from reports.bench_tables import Section, above, below, compared, headline, intervals
-from reports.layout import Fact, Table
+from reports.layout import Fact, Table, one_line
 from reports.notes import next_steps, notes, verdict
 from reports.summary import Summary
 from reports.tables import (
@@ -18,10 +20,13 @@ from reports.tables import (
     with_failures,
 )
 
+_MARKUP = re.compile(r"[\\`\[\]*_#!|~]")
+
 
 def _escape(text: str) -> str:
-    # A run named by someone else must not become markup: pipes end cells, < starts HTML.
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
+    # What a server or a file says must not become markup: a link, an image, HTML, a heading, another cell.
+    escaped = _MARKUP.sub(r"\\\g<0>", one_line(text))
+    return escaped.replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _row(cells: list[str]) -> str:
@@ -34,18 +39,18 @@ def _grid(table: Table, *, text_columns: int = 1) -> list[str]:
 
 
 def _facts(facts: list[Fact]) -> list[str]:
-    return [*(f"- **{label}**: {_escape(' '.join(value.split()))}" for label, value in facts), ""]
+    return [*(f"- **{_escape(label)}**: {_escape(' '.join(value.split()))}" for label, value in facts), ""]
 
 
 def _bullets(title: str, sentences: list[str]) -> list[str]:
-    return [f"### {title}", "", *(f"- {_escape(s)}" for s in sentences), ""] if sentences else []
+    return [f"### {_escape(title)}", "", *(f"- {_escape(s)}" for s in sentences), ""] if sentences else []
 
 
 def section_lines(sections: list[Section]) -> list[str]:
     """Titled parts, one after the other."""
     out = []
     for section in sections:
-        out += [f"### {section.title}", ""]
+        out += [f"### {_escape(section.title)}", ""]
         if section.facts:
             out += _facts(section.facts)
         for table, text_columns in section.tables:
@@ -67,7 +72,7 @@ def _headline(summary: Summary) -> list[str]:
 
 def _one(summary: Summary) -> list[str]:
     out = [f"## {_escape(summary.path)}", "", *([] if summary.bench is None else _headline(summary))]
-    out += [f"**{verdict(summary)}**", "", *_facts(origin(summary)), *section_lines(above(summary))]
+    out += [f"**{_escape(verdict(summary))}**", "", *_facts(origin(summary)), *section_lines(above(summary))]
     if summary.journal.ids:
         out += ["### Requests", "", *_facts(outcome(summary))]
         measured = [t for t in (times(summary), rates(summary), with_failures(summary)) if t.rows]
@@ -77,7 +82,7 @@ def _one(summary: Summary) -> list[str]:
             for table in measured:
                 out += _grid(table)
             if missing := absent(summary):
-                out += [f"No values: {', '.join(missing)}.", ""]
+                out += [f"No values: {_escape(', '.join(missing))}.", ""]
         out += section_lines(below(summary))
         if (by_endpoint := endpoints(summary)).rows:
             out += ["### Endpoints", "", *_grid(by_endpoint)]
@@ -94,14 +99,17 @@ def _fit(summary: Summary) -> str:
 def _several(summaries: list[Summary]) -> list[str]:
     out = ["## Runs", ""]
     out += [
-        *(f"- {_escape(summary.path)}: **{_fit(summary)}{verdict(summary)}**" for summary in summaries),
+        *(
+            f"- {_escape(summary.path)}: **{_escape(_fit(summary) + verdict(summary))}**"
+            for summary in summaries
+        ),
         "",
     ]
     if (table := compared(summaries)).rows:
         out += _grid(table)
     out += _grid(side_by_side(summaries))
     for summary in summaries:
-        out += _bullets(f"Notes on {_escape(summary.path)}", notes(summary))
+        out += _bullets(f"Notes on {summary.path}", notes(summary))
     return out
 
 

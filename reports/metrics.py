@@ -1,7 +1,8 @@
 """One pass over the blocks of a journal -> `Summary`; memory does not depend on the number of records.
 
 Definitions are METRICS' (docs/metrics.md). Latencies are of requests that are ok, streamed and of the phase
-`measure`; their second reading adds failures, and what the run's own deadline cut, as +infinity.
+`measure`; their second reading adds failures, what the run's own deadline cut, and users who left before any
+token came, as +infinity.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from reports.bench_part import Plan, finish, plan
 from reports.distribution import Distribution, Values
 from reports.frame import frame, gaps_us
 from reports.paid import STALE, Paid, count_accepted, count_lost
-from reports.rows import STOP_RULE, Row, decoded, decoded_superseded, open_index
+from reports.rows import (
+    STOP_RULE,
+    Row,
+    decoded,
+    decoded_superseded,
+    is_believable,
+    latest_instants,
+    open_index,
+)
 from reports.sessions import SessionCount, count_sessions, session_totals
 from reports.summary import (
     POOLED,
@@ -79,7 +88,9 @@ def _count_requests(tally: _Tally, rows: Sequence[Row]) -> None:
     to.cut += sum(row.cancelled_by == STOP_RULE for row in rows)
     _bump(to.finish_reasons, (row.finish_reason or "none" for row in rows if row.status == "ok"))
     to.not_streamed += sum(row.status == "ok" and not row.streamed for row in rows)
-    tally.failures += status["error"] + sum(row.cancelled_by == "deadline" for row in rows)
+    left = sum(row.cancelled_by == "abandon" and row.first_token_at is None for row in rows)
+    to.left_unserved += left
+    tally.failures += status["error"] + left + sum(row.cancelled_by == "deadline" for row in rows)
     tally.connections.opened += sum(row.connection.reused is False for row in rows)
     tally.connections.reused += sum(row.connection.reused is True for row in rows)
 
@@ -146,8 +157,7 @@ def _add(tally: _Tally, rows: Sequence[Row]) -> None:
     _count_endpoints(tally, block, timed)
     _count_chunks(tally, [row for row in measured if row.status == "ok" and row.streamed])
     if tally.bench is not None:
-        warm = [row for row in rows if row.phase != "measure"]
-        tally.bench.tally.add_warmup(warm, frame(warm))
+        tally.bench.add_warmup([row for row in rows if row.phase != "measure"])
         tally.bench.add(measured, block)
 
 
@@ -203,12 +213,19 @@ def _finish_requests(tally: _Tally, run: Path, manifest: Manifest, index: Index)
     requests.again = int((state == AGAIN).sum())
     requests.failed_for_good = int((state == FAILED).sum())
     if tally.bench is not None:
-        # A bench sends its rows again and again: what it owes is its schedule, and warm-up is none of it.
+        # A bench sends its rows again and again, or some: what it owes is its schedule (`bench.load`).
         requests.answered = requests.ok + requests.cut
-        requests.expected, requests.unsent = tally.bench.load.scheduled, tally.bench.load.unsent
+        requests.unsent = tally.bench.load.unsent
     elif manifest.prompts is not None:
         requests.expected = manifest.prompts.requests
         requests.unsent = max(0, manifest.prompts.requests - len(state))
+
+
+def _believable(rows: list[Row], ends: dict[int, int], damaged: list[str]) -> list[Row]:
+    good = [row for row in rows if is_believable(row, ends)]
+    if len(good) < len(rows):
+        damaged += [row.id for row in rows if not is_believable(row, ends)]
+    return good
 
 
 def summarize(run: str | Path) -> Summary:
@@ -222,8 +239,9 @@ def summarize(run: str | Path) -> Summary:
     stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
     index = open_index(run, stopped_on)
     tally, damaged = _Tally(bench=plan(manifest)), list[str]()
+    ends = latest_instants(manifest.sessions)
     for rows in decoded(index, Row, bad=damaged):
-        _add(tally, rows)
+        _add(tally, _believable(rows, ends, damaged))
     for rows in decoded_superseded(index, Row, bad=damaged):
         count_lost(tally.paid, [row for row in rows if row.phase == "measure"], superseded=True)
     _finish_requests(tally, run, manifest, index)

@@ -37,18 +37,30 @@ def _pace(bench: Bench) -> list[str]:
     if steady.request_throughput is not None:
         out.append(f"{number(steady.request_throughput)} requests/s")
     if steady.output_throughput is not None:
-        out.append(f"{number(steady.output_throughput)} tokens/s")
+        least = ">=" if steady.at_least("output_throughput") else ""
+        out.append(f"{least}{number(steady.output_throughput)} tokens/s")
     return out
+
+
+def _answered(summary: Summary) -> str:
+    """Answers of what they are answers to: rows of the file, or what a bench's schedule says."""
+    requests, bench = summary.requests, summary.bench
+    if bench is not None and bench.conversations is not None:
+        return f"{several(requests.answered, 'turn')} answered"
+    due = bench.load.scheduled if bench is not None else requests.expected
+    if bench is None and due is None:
+        due = requests.total
+    return f"{count(requests.answered)}{'' if due is None else f' of {count(due)}'} answered"
 
 
 def verdict(summary: Summary) -> str:
     """One line: how far, how many failed, how long, how fast."""
     requests = summary.requests
     if not summary.journal.ids:
-        expected = f" · {count(requests.expected)} requests to send" if requests.expected else ""
+        asked = requests.expected if summary.bench is None else summary.bench.load.scheduled
+        expected = f" · {count(asked)} requests to send" if asked else ""
         return f"no records yet{expected}"
-    of = requests.expected if requests.expected is not None else requests.total
-    parts = [f"{count(requests.answered)} of {count(of)} answered", f"{count(requests.error)} failed"]
+    parts = [_answered(summary), f"{count(requests.error)} failed"]
     if requests.cut:
         parts[0] += f", {count(requests.cut)} of them cut on purpose"
     if requests.cancelled > requests.cut:
@@ -56,6 +68,10 @@ def verdict(summary: Summary) -> str:
     if requests.unsent:
         parts.append(f"{count(requests.unsent)} not sent")
     if summary.bench is not None:
+        talks = summary.bench.conversations
+        if talks is not None:
+            due = f" of {count(talks.of)}" if talks.of is not None else ""
+            parts.append(f"{count(talks.begun)}{due} conversations begun")
         return " · ".join(parts + _pace(summary.bench))
     wall = wall_s(summary)
     if wall is not None:

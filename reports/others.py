@@ -15,9 +15,10 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct, field
 
-from reports.distribution import Values
+from reports.distribution import EXACT_UP_TO, RESOLUTION, Values
 from reports.frame import Floats, frame, gaps_us
-from reports.rows import Row, decoded, open_index
+from reports.rows import Row, decoded, is_believable, latest_instants, open_index
+from runner.store import load_manifest
 
 Tool = Literal["vllm", "aiperf", "guidellm"]
 TOOLS: tuple[Tool, ...] = ("vllm", "aiperf", "guidellm")
@@ -60,6 +61,46 @@ _NOTES: dict[Tool, str] = {
 }
 
 
+class _Weighted:
+    """Values that stand for as many as their weights say, without being repeated.
+
+    Beyond as many as `Values` keeps, they are rounded to its resolution and those that are equal then put
+    together.
+    """
+
+    def __init__(self) -> None:
+        self._values = np.empty(0)
+        self._weights = np.empty(0)
+
+    def add(self, values: Floats, weights: Floats) -> None:
+        good = ~np.isnan(values) & (weights >= 1)
+        values, weights = np.append(self._values, values[good]), np.append(self._weights, weights[good])
+        if len(values) > EXACT_UP_TO:
+            step = np.log1p(RESOLUTION)
+            places = np.round(np.log(np.maximum(values, 1e-4)) / step)
+            found, where = np.unique(places, return_inverse=True)
+            values = np.asarray(np.exp(found * step), dtype=np.float64)
+            weights = np.bincount(where, weights).astype(np.float64)
+        order = np.argsort(values, kind="stable")
+        self._values, self._weights = values[order], weights[order]
+
+    @property
+    def mean(self) -> float | None:
+        return float(np.average(self._values, weights=self._weights)) if len(self._values) else None
+
+    def percentile(self, p: float) -> float | None:
+        """As `np.percentile` of the values repeated."""
+        if not len(self._values):
+            return None
+        ends = np.cumsum(self._weights)
+        place = (ends[-1] - 1) * p / 100
+        low, high = (
+            self._values[min(int(np.searchsorted(ends, rank, side="right")), len(ends) - 1)]
+            for rank in (np.floor(place), np.ceil(place))
+        )
+        return float(low + (high - low) * (place - np.floor(place)))
+
+
 class _Sums(Struct):
     """What one pass keeps, whatever the tool."""
 
@@ -71,15 +112,17 @@ class _Sums(Struct):
     latency_s: float = 0.0
     begin_ns: float = np.inf
     end_ns: float = -np.inf
-    values: dict[str, Values] = field(default_factory=dict)
+    values: dict[str, Values | _Weighted] = field(default_factory=dict)
 
     def add(self, name: str, values: Floats) -> None:
-        self.values.setdefault(name, Values()).add(values)
+        to = self.values.setdefault(name, Values())
+        assert isinstance(to, Values)
+        to.add(values)
 
-
-def _weighted(values: Floats, weights: Floats) -> Floats:
-    good = ~np.isnan(values) & (weights >= 1)
-    return np.repeat(values[good], weights[good].astype(np.int64))
+    def add_weighted(self, name: str, values: Floats, weights: Floats) -> None:
+        to = self.values.setdefault(name, _Weighted())
+        assert isinstance(to, _Weighted)
+        to.add(values, weights)
 
 
 def _add(to: _Sums, tool: Tool, rows: Sequence[Row]) -> None:
@@ -112,19 +155,21 @@ def _add(to: _Sums, tool: Tool, rows: Sequence[Row]) -> None:
         to.add("per_user", 1e3 / np.where(itl > 0, itl, np.nan))
     else:
         decode = (at["last_token"] - at["first_token"]) / 1e6 / more
-        to.add("itl", _weighted(decode, np.nan_to_num(more)))
-        to.add("tpot", _weighted((at["last_token"] - at["sent"]) / 1e6 / n, np.nan_to_num(n)))
+        to.add_weighted("itl", decode, np.nan_to_num(more))
+        counted = np.where(n > 0, n, np.nan)
+        to.add_weighted("tpot", (at["last_token"] - at["sent"]) / 1e6 / counted, np.nan_to_num(n))
 
 
 def as_other(run: Path, tool: Tool) -> Other:
     """A run in a tool's definitions: of measured requests that are ok and were streamed.
 
     Raises:
-        StoreError: the journal cannot be read.
+        StoreError: the manifest or the journal cannot be read.
     """
-    sums = _Sums()
+    sums, ends = _Sums(), latest_instants(load_manifest(run).sessions)
     for rows in decoded(open_index(run), Row):
         chosen = [r for r in rows if r.phase == "measure" and r.status == "ok" and r.streamed]
+        chosen = [r for r in chosen if is_believable(r, ends)]
         if chosen:
             _add(sums, tool, chosen)
     seconds = (sums.end_ns - sums.begin_ns) / 1e9 if sums.end_ns > sums.begin_ns else None
@@ -176,6 +221,13 @@ def _rates(
     ]
 
 
+_VLLM_ITL = (
+    "vLLM takes a gap for every chunk with choices behind the first such one: the finish chunk too, and the "
+    "first token where a chunk that only names the role came before it. These are the gaps between chunks "
+    "that bear tokens, pooled, as ours: one or two fewer a request"
+)
+
+
 def _vllm(sums: _Sums, seconds: float | None) -> list[OtherNumber]:
     names = [
         ("requests", "Request throughput"),
@@ -191,11 +243,16 @@ def _vllm(sums: _Sums, seconds: float | None) -> list[OtherNumber]:
         ),
         _number(
             *(sums, "vllm", "tpot", "TPOT", "ms"),
-            "(E2EL - TTFT) / (tokens - 1): to the end of the stream, usage chunk included, and hidden "
-            "reasoning tokens counted; ours ends at the last token",
+            "(E2EL - TTFT) / (tokens - 1): what comes behind the last token is in it (the finish and usage "
+            "chunks; here all up to the end of the stream), and hidden reasoning tokens are counted; ours "
+            "ends at the last token",
         ),
-        _number(*(sums, "vllm", "itl", "ITL", "ms"), "gaps between chunks, pooled: as ours"),
-        _number(*(sums, "vllm", "latency", "E2EL", "ms"), "from the actual send: as our e2e, not e2e_sched"),
+        _number(*(sums, "vllm", "itl", "ITL", "ms"), _VLLM_ITL),
+        _number(
+            *(sums, "vllm", "latency", "E2EL", "ms"),
+            "from the actual send, to the last chunk before [DONE], usage chunk included. This is to the end "
+            "of the stream, as our e2e: later by what the server takes to close it",
+        ),
     ]
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from reports import markdown, text
 from reports.bench_tables import UNKNOWN, Section, headline
-from reports.cells import duration, number, several
+from reports.cells import csv_cell, duration, number, several
 from reports.layout import Table
 from reports.others import STATS, Other
 from reports.summary import Summary
@@ -82,7 +82,7 @@ def to_csv(pairs: list[Pair]) -> str:
         for found in other.numbers:
             for stat, value in found.stats.items():
                 row = [other.run, _level(summary), other.tool, found.name, found.unit, stat, value]
-                writer.writerow(["" if cell is None else cell for cell in row])
+                writer.writerow(["" if cell is None else csv_cell(cell) for cell in row])
     return out.getvalue()
 
 

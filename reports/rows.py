@@ -8,18 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from runner.store import Index, StoreError, build_index, read_blocks, read_superseded
+from runner.record import Phase, Status
+from runner.store import Index, Session, StoreError, build_index, read_blocks, read_superseded
 
 STOP_RULE = "stop_rule"  # `cancelled_by` of an answer cut on purpose, which counts as done
 _BLOCK_BYTES = 8 << 20
 _BLOCK_ROWS = 1000
+
+# What a record can say. A number beyond it is damage, and its line a bad one: a report adds numbers up, and
+# one absurd one would be in every sum.
+_DAY_NS = 86_400 * 10**9
+TEN_YEARS_NS = 10 * 366 * _DAY_NS
+Instant: TypeAlias = Annotated[int, Meta(ge=0, lt=TEN_YEARS_NS)]  # since the session's anchor
+_Count: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 40)]
+_Whole: TypeAlias = Annotated[int, Meta(ge=-(1 << 62), lt=1 << 62)]
+_Amount: TypeAlias = Annotated[float, Meta(ge=-1e18, le=1e18)]
 
 
 class RowError(Struct, gc=False):
@@ -27,7 +37,7 @@ class RowError(Struct, gc=False):
 
     kind: str
     message: str = ""
-    http_status: int | None = None
+    http_status: _Whole | None = None
     retryable: bool = False
     timer: str | None = None
 
@@ -35,20 +45,20 @@ class RowError(Struct, gc=False):
 class RowAttempt(Struct):
     """What a report needs of `runner.record.Attempt`."""
 
-    sent_at: int | None
+    sent_at: Instant | None
     error: RowError
     usage_partial: dict[str, Any] | None = None
     wait_for: str = ""
     base_url: str | None = None
-    cost: float | None = None
-    cost_bound: float | UnsetType = UNSET
+    cost: _Amount | None = None
+    cost_bound: _Amount | UnsetType = UNSET
 
 
 class RowConnection(Struct, frozen=True, gc=False):
     """What a report needs of `runner.record.Connection`."""
 
     reused: bool | None = None
-    connect_ns: int | None = None
+    connect_ns: Instant | None = None
     base_url: str | None = None
 
 
@@ -56,19 +66,19 @@ class Row(Struct):
     """The fields of a record that reports count; everything else on the line is skipped."""
 
     id: str
-    index: int
+    index: _Whole
     custom_id: str | None
-    sample: int
-    session: int
-    phase: str
-    scheduled_at: int | None
-    sent_at: int | None
-    headers_at: int | None
-    first_token_at: int | None
-    first_content_at: int | None
-    last_token_at: int | None
-    ended_at: int | None
-    status: str
+    sample: _Whole
+    session: _Whole
+    phase: Phase
+    scheduled_at: Instant | None
+    sent_at: Instant | None
+    headers_at: Instant | None
+    first_token_at: Instant | None
+    first_content_at: Instant | None
+    last_token_at: Instant | None
+    ended_at: Instant | None
+    status: Status
     cancelled_by: str | None = None
     error: RowError | None = None
     streamed: bool = True
@@ -78,23 +88,41 @@ class Row(Struct):
     usage: dict[str, Any] | None = None
     usage_source: str = "none"
     usage_partial: dict[str, Any] | None = None
-    cost: float | None = None
+    cost: _Amount | None = None
     cost_source: str = "none"
-    cost_bound: float | UnsetType = UNSET
+    cost_bound: _Amount | UnsetType = UNSET
     attempts: list[RowAttempt] = []
     connection: RowConnection = RowConnection()
-    held_ns: int | UnsetType = UNSET
-    conversation: int | UnsetType = UNSET
-    turn: int | UnsetType = UNSET
-    asked_input_tokens: int | UnsetType = UNSET
-    asked_output_tokens: int | UnsetType = UNSET
-    chunk_us: list[int] | UnsetType = UNSET
-    chunk_tokens: list[int] | UnsetType = UNSET
+    held_ns: Instant | UnsetType = UNSET
+    conversation: _Count | UnsetType = UNSET
+    turn: _Count | UnsetType = UNSET
+    asked_input_tokens: _Count | UnsetType = UNSET
+    asked_output_tokens: _Count | UnsetType = UNSET
+    chunk_us: list[Instant] | UnsetType = UNSET
+    chunk_tokens: list[_Count] | UnsetType = UNSET
 
 
 def accepted(status: str, cancelled_by: str | None) -> bool:
     """Whether a record is the answer its row asked for: good, or cut on purpose (`runner.store.OK`)."""
     return status == "ok" or cancelled_by == STOP_RULE
+
+
+def is_believable(row: Row, ends: dict[int, int]) -> bool:
+    """Whether a record's instants can be: none lies a day beyond the end of its session, where that is known.
+
+    Args:
+        row: the record.
+        ends: by session, the latest instant.
+    """
+    latest = ends.get(row.session)
+    return latest is None or all(
+        at is None or at <= latest for at in (row.scheduled_at, row.sent_at, row.last_token_at, row.ended_at)
+    )
+
+
+def latest_instants(sessions: Iterable[Session]) -> dict[int, int]:
+    """By session, the instant beyond which nothing of it can be."""
+    return {s.number: s.ended_at + _DAY_NS for s in sessions if s.ended_at is not None}
 
 
 def open_index(run: Path, stopped_on: dict[int, str] | None = None) -> Index:

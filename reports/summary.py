@@ -17,8 +17,8 @@ from reports.distribution import Distribution
 #   1  first version
 #   2  cost, endpoints, proxies; requests.cut; sessions[].cut and pacing. Token sums take in answers cut on
 #      purpose; tokens.lost_* the results that a later one of the same request took the place of
-#   3  tags, bench; `ci` of distributions. Of a bench, requests.expected, answered and unsent are of its
-#      schedule
+#   3  tags, bench, requests.left_unserved; `ci` of distributions. Of a bench, requests.unsent is of its
+#      schedule, and requests.expected none
 SUMMARY_VERSION = 3
 
 # In the order of METRICS. These are durations of answered, streamed requests of the phase `measure`.
@@ -49,8 +49,8 @@ class Requests(Struct, kw_only=True):
     ok: int = 0
     error: int = 0
     cancelled: int = 0
-    expected: int | None = None  # of the prompt file as last read
-    answered: int = 0  # of the prompt file as last read
+    expected: int | None = None  # of the prompt file as last read; `None` of a bench
+    answered: int = 0  # of the prompt file as last read; of a bench, all
     unsent: int | None = None  # expected, and nothing in the journal
     outside: int | None = None  # in the journal, and no longer in the prompt file
     warmup: int = 0  # kept, counted nowhere else
@@ -60,6 +60,7 @@ class Requests(Struct, kw_only=True):
     error_kinds: dict[str, int] = {}
     error_examples: dict[str, str] = {}  # by kind, the message of the first in the journal
     cancelled_by: dict[str, int] = {}
+    left_unserved: int = 0  # of cancelled: users who left before any token; +infinity in second readings
     cut: int = 0  # of cancelled: on purpose, by a stop rule; they count as done
     finish_reasons: dict[str, int] = {}  # of ok ones; "none" where the server gave none
     not_streamed: int = 0  # ok, but sent as a whole: in no latency

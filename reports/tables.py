@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from reports.bench_tables import bench_outcome, load_facts
+from reports.bench_tables import arrivals, bench_outcome, load_facts
 from reports.cells import (
     NONE,
     amount,
@@ -20,7 +20,7 @@ from reports.cells import (
     share,
 )
 from reports.distribution import PERCENTILES, Distribution
-from reports.layout import Fact, Table, cut, names
+from reports.layout import Fact, Table, apart, cut, names
 from reports.notes import wall_s
 from reports.rows import STOP_RULE
 from reports.summary import RATES, TIMES, Summary
@@ -92,12 +92,15 @@ def outcome(summary: Summary) -> list[Fact]:
         out.append(("cut", f"{count(requests.cut)}  cut on purpose by --stop-after-tokens (count as done)"))
     if requests.cancelled > requests.cut:
         by = {name: n for name, n in requests.cancelled_by.items() if name != STOP_RULE}
-        out.append(("cancelled", _with(requests.cancelled - requests.cut, by)))
+        left = f", {count(requests.left_unserved)} before any token" if requests.left_unserved else ""
+        out.append(("cancelled", _with(requests.cancelled - requests.cut, by) + left))
     if requests.unsent:
         out.append(("not sent", count(requests.unsent)))
+    if (bench := summary.bench) is not None:
+        out += arrivals(bench)
     if requests.warmup:
         out.append(("warm-up", f"{count(requests.warmup)}  (counted nowhere else)"))
-    if (bench := summary.bench) is not None and bench.load.scheduled_warmup and not requests.warmup:
+    if bench is not None and bench.load.scheduled_warmup and not requests.warmup:
         out.append(("warm-up", f"{count(bench.load.scheduled_warmup)} scheduled, none kept"))
     if attempts.earlier:
         of = f"{counts(attempts.error_kinds)} · of {several(attempts.requests, 'request')}"
@@ -105,9 +108,8 @@ def outcome(summary: Summary) -> list[Fact]:
     if attempts.stale_connection:
         out.append(("resends", f"{count(attempts.stale_connection)}  a reused connection was already closed"))
     if connections.opened or connections.reused:
-        out.append(
-            ("connections", f"{count(connections.opened)} opened · {count(connections.reused)} reused")
-        )
+        opened = f"{count(connections.opened)} opened" if connections.opened else "none opened by them"
+        out.append(("connections", f"{opened} · {count(connections.reused)} reused"))
     named = (("prompt", tokens.prompt), ("completion", tokens.completion))
     inner = (("reasoning", tokens.reasoning), ("cached", tokens.cached))
     known = [f"{name} {n:,}" for name, n in named if n is not None]
@@ -210,7 +212,7 @@ def with_failures(summary: Summary) -> Table:
         if d.with_failures and d.with_failures.failures and d.n:
             cells = (percentile_with_failures(d.with_failures, p) for p in PERCENTILES)
             rows.append([name, count(d.with_failures.n), *cells])
-    return Table(["ms, failures as inf", "n", *_PS], rows)
+    return Table(["ms, no answer as inf", "n", *_PS], rows)
 
 
 def sessions(summary: Summary) -> Table:
@@ -252,11 +254,13 @@ def side_by_side(summaries: list[Summary]) -> Table:
         return [label, *cells]
 
     any_cut = any(s.requests.cut for s in summaries)
+    not_served = [count(s.bench.unserved.n) if s.bench else NONE for s in summaries]
     rows = [
-        row("model", [cut(model(s), 22) for s in summaries]),
+        row("model", apart([model(s) for s in summaries])),
         row("answered", [count(s.requests.ok) for s in summaries]),
         row("failed", [count(s.requests.error) for s in summaries]),
         *([row("cut", [count(s.requests.cut) for s in summaries])] if any_cut else []),
+        *([row("not served", not_served)] if any(s.bench for s in summaries) else []),
         row("cancelled", [count(s.requests.cancelled - s.requests.cut) for s in summaries]),
         row("errors", [share(s.requests.errors_share) for s in summaries]),
         row("sessions", [count(len(s.sessions)) for s in summaries]),

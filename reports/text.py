@@ -6,7 +6,7 @@ import textwrap
 
 from reports.bench_tables import Section, above, below, compared, headline, intervals
 from reports.cells import TIE
-from reports.layout import Fact, Table
+from reports.layout import Fact, Table, one_line
 from reports.notes import next_steps, notes, verdict
 from reports.summary import Summary
 from reports.tables import (
@@ -29,7 +29,7 @@ def _facts(facts: list[Fact]) -> list[str]:
     out: list[str] = []
     for label, value in facts:
         out += textwrap.wrap(
-            value,
+            one_line(value),
             WIDTH,
             initial_indent=f"  {label:<{_LABEL}}",
             subsequent_indent=" " * (_LABEL + 2),
@@ -41,7 +41,9 @@ def _facts(facts: list[Fact]) -> list[str]:
 
 def _grid(table: Table, *, text_columns: int = 1, first: int = 0) -> list[str]:
     """Aligned columns: text to the left, numbers to the right; `first` is the first column's least width."""
-    lines = [table.header, *table.rows]
+    lines = [[one_line(cell) for cell in line] for line in (table.header, *table.rows)]
+    if text_columns == len(table.header):
+        lines = _wrapped(lines)
     widths = [max(len(line[i]) for line in lines) for i in range(len(table.header))]
     widths[0] = max(widths[0], first)
     out = []
@@ -54,13 +56,24 @@ def _grid(table: Table, *, text_columns: int = 1, first: int = 0) -> list[str]:
     return out
 
 
+def _wrapped(lines: list[list[str]]) -> list[list[str]]:
+    """Rows whose last column is text, broken into as many as make them fit into the width."""
+    used = 2 + sum(2 + max(len(line[i]) for line in lines) for i in range(len(lines[0]) - 1))
+    out: list[list[str]] = []
+    for line in lines:
+        parts = textwrap.wrap(line[-1], max(WIDTH - used, 24), break_on_hyphens=False) or [""]
+        out.append([*line[:-1], parts[0]])
+        out += [[*([""] * (len(line) - 1)), part] for part in parts[1:]]
+    return out
+
+
 def _bullets(label: str, sentences: list[str]) -> list[str]:
     if not sentences:
         return []
-    out = [label]
+    out = [one_line(label)]
     for sentence in sentences:
         out += textwrap.wrap(
-            sentence, WIDTH, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False
+            one_line(sentence), WIDTH, initial_indent="  - ", subsequent_indent="    ", break_on_hyphens=False
         )
     return [*out, ""]
 
@@ -82,7 +95,7 @@ def section_lines(sections: list[Section]) -> list[str]:
     """Titled parts, one after the other."""
     out = []
     for section in sections:
-        out += [section.title, *_facts(section.facts)]
+        out += [one_line(section.title), *_facts(section.facts)]
         for table, text_columns in section.tables:
             out += _grid(table, text_columns=text_columns)
         out += [*_bullets("", section.bullets)[1:-1], ""]
@@ -97,7 +110,7 @@ def _headline(summary: Summary) -> list[str]:
 
 def _one(summary: Summary) -> list[str]:
     out = [] if summary.bench is None else _headline(summary)
-    line = textwrap.wrap(verdict(summary), WIDTH, subsequent_indent="  ")
+    line = textwrap.wrap(one_line(verdict(summary)), WIDTH, subsequent_indent="  ")
     out += [*line, "", *_facts(origin(summary)), "", *section_lines(above(summary))]
     if not summary.journal.ids:
         return [*out, *_bullets("Notes", notes(summary)), *_where(summary)]
@@ -110,7 +123,8 @@ def _one(summary: Summary) -> list[str]:
         for table in measured:
             out += [*_grid(table, first=len("ttft_sched")), ""]
         if missing := absent(summary):
-            out[-1:] = [f"  no values: {', '.join(missing)}", ""]
+            told = f"no values: {', '.join(missing)}"
+            out[-1:] = [*textwrap.wrap(told, WIDTH, initial_indent="  ", subsequent_indent="    "), ""]
     out += section_lines(below(summary))
     if (by_endpoint := endpoints(summary)).rows:
         out += ["Endpoints", *_grid(by_endpoint), ""]
@@ -125,7 +139,11 @@ def _fit(summary: Summary) -> str:
 
 
 def _several(summaries: list[Summary]) -> list[str]:
-    out = [f"{summary.path}: {_fit(summary)}{verdict(summary)}" for summary in summaries] + [""]
+    out: list[str] = []
+    for summary in summaries:
+        line = one_line(f"{summary.path}: {_fit(summary)}{verdict(summary)}")
+        out += textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False)
+    out.append("")
     out += _columns(compared(summaries)) + _columns(side_by_side(summaries))
     for summary in summaries:
         out += _bullets(f"Notes on {summary.path}", notes(summary))
@@ -141,7 +159,7 @@ def _columns(table: Table) -> list[str]:
         # As many runs a table as fit into the width; at least one.
         used, stop = 2 + label, start
         while stop < len(table.header):
-            used += 2 + max(len(line[stop]) for line in (table.header, *table.rows))
+            used += 2 + max(len(one_line(line[stop])) for line in (table.header, *table.rows))
             if used > WIDTH and stop > start:
                 break
             stop += 1

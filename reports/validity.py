@@ -188,8 +188,8 @@ def _own_errors(client: Client, summary: Summary) -> Reason | None:
 
 def _nothing(summary: Summary) -> Reason | None:
     requests = summary.requests
-    # Who left on purpose had been served so far.
-    if requests.ok or requests.cut or requests.cancelled_by.get("abandon"):
+    # Who left on purpose had been served so far, if a token had come.
+    if requests.ok or requests.cut or requests.cancelled_by.get("abandon", 0) > requests.left_unserved:
         return None
     return Reason(
         check="nothing_succeeded",

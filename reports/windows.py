@@ -26,7 +26,6 @@ BATCHES = 10  # of the window, for drift
 LATE_MS = 5.0
 LATE_GAP_SHARE = 0.01
 _EARLY = 0.1  # of the window: how long its requests stay says how long the start lasts
-SLO_METRICS = ("ttft", "ttft_sched", "ttfc", "ttfb", "tpot", "e2e", "e2e_sched", "delay", "stall")
 
 
 def _ns(block: pd.DataFrame, name: str) -> Floats:
@@ -77,6 +76,7 @@ class Sums:
         self.output_tokens = 0.0
         self.input_tokens = 0.0
         self.input_told = 0
+        self.without_input = 0
 
     def add(self, block: pd.DataFrame, ended: Bools, share: Floats, prompt: Bools) -> None:
         """Take answered requests: which ended inside, the share of their tokens, whose prompt counts."""
@@ -88,6 +88,7 @@ class Sums:
         self.output_tokens += float((output * share)[here & told].sum())
         self.input_tokens += float(given[prompt & ~np.isnan(given)].sum())
         self.input_told += int((prompt & ~np.isnan(given)).sum())
+        self.without_input += int((prompt & np.isnan(given)).sum())
 
     def window(self, begin: float | None, end: float | None) -> Window:
         """The sums and their rates."""
@@ -100,6 +101,7 @@ class Sums:
             seconds=seconds,
             answers=self.answers,
             without_usage=self.without_usage,
+            without_input=self.without_input,
             output_tokens=output,
             input_tokens=given,
             request_throughput=self.answers / seconds if seconds else None,
@@ -124,8 +126,11 @@ class BenchTally:
         self.held = 0
         self.held_max_ms: float | None = None
         self.never_sent = 0  # in the journal all the same
-        self.tried = 0
         self.own_errors = 0
+        self.tried = 0  # arrivals, not later turns
+        self.arrivals = 0
+        self.cut = 0  # by the deadline
+        self.cut_short = 0  # conversations: a turn of theirs got no answer
         self.sends = 0
         self.late = 0
         self.delay_free = Values()
@@ -161,6 +166,7 @@ class BenchTally:
             row.error is not None and row.error.kind == "connect" and row.error.message.startswith(OWN_FAULT)
             for row in rows
         )
+        self._add_arrivals(rows)
         self._add_lateness(rows, block)
         self._add_goodput(block)
         self._add_asked(part)
@@ -198,15 +204,21 @@ class BenchTally:
         for number, values in enumerate(self.ttft):
             values.add(ttft[timed & (batch == number)])
 
+    def _add_arrivals(self, rows: Sequence[Row]) -> None:
+        first = [row for row in rows if isinstance(row.turn, UnsetType) or row.turn == 0]
+        self.arrivals += len(first)
+        self.tried += sum(row.sent_at is not None or row.status == "error" for row in first)
+        self.cut += sum(row.cancelled_by == "deadline" for row in rows)
+        self.cut_short += sum(row.status != "ok" for row in rows if not isinstance(row.turn, UnsetType))
+        self.never_sent += sum(
+            row.sent_at is None and not row.attempts and row.cancelled_by == "deadline" for row in first
+        )
+
     def _add_lateness(self, rows: Sequence[Row], block: pd.DataFrame) -> None:
         held = _floats(block, "held_ms")
         self.held += int((held > 0).sum())
         if (held > 0).any():
             self.held_max_ms = max(self.held_max_ms or 0.0, float(held.max()))
-        self.tried += sum(row.sent_at is not None or row.status == "error" for row in rows)
-        self.never_sent += sum(
-            row.sent_at is None and not row.attempts and row.cancelled_by == "deadline" for row in rows
-        )
         late = _floats(block, "delay_ms")
         # Setting up a connection is the network's and the server's; of a retried request, another attempt's.
         connect = np.where([bool(row.attempts) for row in rows], np.nan, _floats(block, "connect_ms"))
@@ -226,6 +238,8 @@ class BenchTally:
             return
         ok = (block["status"] == "ok").to_numpy(dtype=bool)
         failed = (block["status"] == "error") | (block["cancelled_by"] == "deadline")
+        # Who left before any token was never served; who left after some was, so far.
+        failed |= (block["cancelled_by"] == "abandon") & block["first_token_at_ns"].isna()
         part = block[ok]
         bad, unknown = np.zeros(len(part), dtype=bool), np.zeros(len(part), dtype=bool)
         for name, limit in self.slo_ms.items():
@@ -248,6 +262,7 @@ class BenchTally:
             (self.output_tokens, "asked_output_tokens", "completion_tokens"),
         )
         for to, asked, reached in pairs:
+            to.untold += int((part[asked].notna() & part[reached].isna()).sum())
             both = part[part[asked].notna() & part[reached].notna()]
             if len(both):
                 to.n += len(both)

@@ -6,14 +6,14 @@ import math
 
 from scenarios.checks import LIMITS
 from scenarios.scenario import Scenario
-from scenarios.thresholds import parse_all
+from scenarios.thresholds import METRICS, parse_all
 
 _SCHEDULED = {"ttft": "ttft_sched", "e2e": "e2e_sched"}
 
 
 def warnings(scenario: Scenario) -> list[str]:
     """What to warn of, each with what to do."""
-    return [*_unscheduled(scenario), *_too_few(scenario), *_unlimited(scenario)]
+    return [*_unscheduled(scenario), *_too_few(scenario), *_unsteady(scenario), *_unlimited(scenario)]
 
 
 def _unscheduled(scenario: Scenario) -> list[str]:
@@ -61,6 +61,28 @@ def expected_requests(scenario: Scenario) -> float | None:
             before = stage.target
         return total
     return None
+
+
+def _unsteady(scenario: Scenario) -> list[str]:
+    """Throughput is of the steady window, and some loads have none."""
+    load = scenario.load
+    if load.executor == "ramping-concurrency":
+        why, instead = "places that come and go have no steady window", "take a constant concurrency"
+    elif (
+        load.executor == "constant-concurrency"
+        and load.requests is not None
+        and load.concurrency is not None
+        and load.requests <= load.concurrency
+    ):
+        why = f"{load.requests:,} requests at {load.concurrency:,} at once have no steady window"
+        instead = "send more than fit at once"
+    else:
+        return []
+    return [
+        f"the threshold {one} cannot be judged: {why}; {instead}"
+        for one in parse_all(scenario.thresholds)
+        if METRICS[one.metric].kind == "throughput"
+    ]
 
 
 def _unlimited(scenario: Scenario) -> list[str]:

@@ -33,6 +33,11 @@ class Metric(Struct, frozen=True):
         return _AGGREGATIONS[self.kind]
 
     @property
+    def selectable(self) -> bool:
+        """Whether it is a number of single requests, so that a selector can choose among them."""
+        return self.kind in {"time", "pace"}
+
+    @property
     def units(self) -> tuple[str, ...]:
         """What may stand behind the number."""
         return tuple(unit for unit in _FACTORS[self.kind] if unit)
@@ -77,16 +82,29 @@ METRICS: dict[str, Metric] = {
         name: Metric("throughput", "1/s")
         for name in ("output_throughput", "input_throughput", "request_throughput")
     },
-    **{name: Metric("share", "share") for name in ("goodput", "errors", "expect")},
+    **{name: Metric("share", "share") for name in ("goodput", "errors", "unserved", "expect")},
     "cost": Metric("amount", "currency"),
 }
 """Every metric a threshold may name."""
 
+SELECTABLE = tuple(
+    name for name, metric in METRICS.items() if metric.selectable or name in {"errors", "expect"}
+)
+"""Those that a selector can stand behind."""
+
+ERROR_KINDS = (
+    *("connect", "tls", "disconnected", "timeout", "rate_limit", "overloaded", "server_error", "quota"),
+    *("auth", "bad_request", "redirect", "bad_content_type", "bad_encoding", "bad_json", "truncated"),
+    *("empty_stream", "stream_error", "protocol", "too_large"),
+)
+"""What `errors{kind:...}` may name: the record's closed list, which this package cannot import."""
+
 SLO_METRICS = ("ttft", "ttft_sched", "ttfc", "ttfb", "tpot", "e2e", "e2e_sched", "stall")
 """Times that each request has one of, and that a user feels: what `[slo]` may name."""
 
-DEFAULTS: dict[str, list[str]] = {"errors": ["rate<1%"]}
-"""Judged in every bench that says nothing of these metrics."""
+DEFAULTS: dict[str, list[str]] = {"errors": ["rate<1%"], "unserved": ["rate<1%"]}
+"""Judged in every bench that says nothing of these metrics. A server that hangs fails nothing: it is the
+second that sees it."""
 
 
 class ThresholdError(ValueError):
@@ -194,7 +212,7 @@ def parse_name(text: str) -> tuple[str, dict[str, str]]:
     """A metric and its selector.
 
     Raises:
-        ThresholdError: there is no such metric.
+        ThresholdError: there is no such metric, or it has no such selector.
     """
     found = _NAME.match(text)
     if found is None:
@@ -210,7 +228,21 @@ def parse_name(text: str) -> tuple[str, dict[str, str]]:
         if pair is None or pair[1] in selector:
             _refuse(f"{text!r} selects nothing", "write {KEY:VALUE}, as in errors{kind:timeout}")
         selector[pair[1]] = pair[2]
+    if selector and name not in SELECTABLE:
+        _refuse(f"{text!r}: {name} is of the whole run", f"selectors go with {', '.join(SELECTABLE)}")
+    if name == "errors" and "kind" in selector:
+        _check_kind(selector["kind"], text)
     return name, selector
+
+
+def _check_kind(kind: str, where: str) -> None:
+    """A kind that nothing can have would pass for ever."""
+    if kind not in ERROR_KINDS:
+        near = difflib.get_close_matches(kind, ERROR_KINDS, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        _refuse(
+            f"{where!r}: there is no kind of error {kind!r}", f"{meant}There are {', '.join(ERROR_KINDS)}"
+        )
 
 
 def _several(metric: str, texts: Sequence[str]) -> Sequence[str]:

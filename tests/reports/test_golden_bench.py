@@ -46,7 +46,9 @@ def test_it_is_what_it_says(golden: Path) -> None:
 def test_requests(summary: Summary) -> None:
     requests = summary.requests
     # 24 scheduled: 20 answered, one 503, one user left, one cut by the deadline, one never sent.
-    assert (requests.expected, requests.ok, requests.error, requests.cancelled) == (24, 20, 1, 2)
+    assert (requests.ok, requests.error, requests.cancelled) == (20, 1, 2)
+    assert summary.bench is not None
+    assert (requests.expected, summary.bench.load.scheduled) == (None, 24)  # of a schedule, not of a file
     assert (requests.answered, requests.unsent, requests.warmup) == (20, 1, 4)
     assert requests.errors_share == 1 / 21
     assert summary.tags == {"build": "a1", "gpu": "none"}
@@ -148,11 +150,12 @@ def test_labels(bench: Bench) -> None:
 def test_verdicts(bench: Bench) -> None:
     assert [(v.threshold, v.verdict) for v in bench.verdicts] == [
         ("errors: rate<1%", "FAIL"),
+        ("unserved: rate<1%", "FAIL"),
         ("ttft_sched: p(95)<800ms", "PASS"),
         ("ttft_sched: p(99)<2s", "INCONCLUSIVE"),
         ("goodput: rate>80%", "PASS"),
     ]
-    assert [v.default for v in bench.verdicts] == [True, False, False, False]
+    assert [v.default for v in bench.verdicts] == [True, True, False, False, False]
     assert exit_code(bench.validity, bench.verdicts) == 99
 
 
@@ -173,6 +176,13 @@ def test_in_flight(bench: Bench) -> None:
     # (200), the last warm-up request (72).
     stayed = 17 * 92 + 99 + 12 + 62 + 172 + 300 + 200 + 72
     assert bench.in_flight_mean == pytest.approx(stayed / 2400)
+    assert bench.in_flight_at_least  # how long the unsent one had waited, this manifest does not say
+
+
+def test_unserved(bench: Bench) -> None:
+    # The cut one and the unsent one, of 24.
+    found = bench.unserved
+    assert (found.n, found.never_sent, found.cut, found.of, found.share) == (2, 1, 1, 24, 2 / 24)
 
 
 def test_text(summary: Summary) -> None:
@@ -186,8 +196,12 @@ def test_text(summary: Summary) -> None:
         "10 requests/s, constant arrivals, for 2.4s, after 400ms of warm-up, at most 4 in flight",
         "build=a1 gpu=none",
         "errors: rate<1% (default) FAIL 4.76%",
+        "unserved: rate<1% (default) FAIL 8.33%",
+        "not served 2 of 24 (8.33%) 1 never sent · 1 cut when the run ended",
+        "in flight >=",
+        "1 waited for a place and were sent · 1 never were",
         "INCONCLUSIVE p99 needs 100 values, and there are 20",
-        "HELD: 2 arrivals (8.3%) waited",
+        "HELD: 2 arrivals (8.3%) waited because max_in_flight was reached, the longest 80 ms (1 were sent, 1 never)",
         "goodput 82.61% 19 of 23 met ttft <= 200.0 ms, tpot <= 15.00 ms",
         "output asked 83.33% reached 100 of 120 tokens",
         "steady 1.40 2.4 s 20 8.33 42.08 166.7",
@@ -232,6 +246,7 @@ def test_side_by_side(summary: Summary, golden: Path) -> None:
     assert rows["ttft p50, ms"] == ["50.00", "50.00"]
     assert rows["output tokens/s, steady"] == ["42.08", "42.08"]
     assert rows["errors"] == ["4.76%", "4.76%"]
+    assert rows["not served"] == ["2", "2"]
     assert rows["cost per 1,000 answers"] == ["0.2000", "0.2000"]
     markdown = RENDERERS["markdown"]([summary, summary])
     assert "| goodput | 82.61% | 82.61% |" in markdown
@@ -250,6 +265,7 @@ def test_json_and_csv(summary: Summary) -> None:
         ",label.HELD,label,,0.0833",
         ",steady.output_throughput,1/s,20,42.08",
         ",goodput,share,23,0.826",
+        ",unserved,share,24,0.0833",
         ",cost_per_1000_answers,currency,20,0.2",
         ",server.running,1,2,,3.0,",
     ):

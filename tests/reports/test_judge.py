@@ -105,7 +105,8 @@ def test_errors_have_a_default(bench: Any, record: Any, failed: Any) -> None:
     assert (found.verdict, found.default, found.value) == ("FAIL", True, 0.01)
     own = verdicts(bench(lines, scenario={"thresholds": {"errors": ["rate<=1%"]}}, name="own"))
     assert [(v.threshold, v.verdict, v.default) for v in own.values()] == [
-        ("errors: rate<=1%", "PASS", False)
+        ("unserved: rate<1%", "PASS", True),
+        ("errors: rate<=1%", "PASS", False),
     ]
     none = verdicts(bench([], name="none"))["errors: rate<1%"]
     assert (none.verdict, none.words) == ("FAIL", "no data: no request was answered or failed")
@@ -129,7 +130,10 @@ def test_the_second_reading_is_a_warning_beside_a_pass(bench: Any, record: Any, 
     lines = [*timed(record, 60), *(failed(100 + i) for i in range(40))]
     found = one(bench, lines, "ttft_sched", "p(90)<1s")
     assert found.verdict == "PASS"
-    assert any("40 failures as infinitely slow it is infinite" in warning for warning in found.warnings)
+    assert any(
+        "with 40 requests that got no answer as infinitely slow it is infinite" in warning
+        for warning in found.warnings
+    )
     assert not any("infinite" in w for w in one(bench, lines, "ttft_sched", "med<1s", name="b").warnings)
 
 

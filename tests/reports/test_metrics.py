@@ -307,5 +307,6 @@ def test_memory_does_not_grow_with_the_records(
 
     peak(10)  # what is imported and cached on first use
     few, many = peak(2_000), peak(most)
-    # What grows: the index (about 100 bytes an id while it is sorted); each metric, up to 50,000 values.
-    assert many - few < (most - 2_000) * 200
+    # What grows: the index (about 100 bytes an id while it is sorted); each metric, up to 50,000 values, of
+    # which a bench has some more.
+    assert many - few < (most - 2_000) * (200 if kind == "run" else 300)

@@ -70,7 +70,7 @@ def test_a_run_with_everything_wrong_fits_the_width(
         "session 1 wrote no end",
         "the same command again sends the 978 that are missing",
         "19 failed for good: the same command with --retry-failed",
-        "failures as inf",
+        "no answer as inf",
         "the bill may be larger",
     ):
         assert said in flat, said
@@ -95,8 +95,8 @@ def test_runs_stand_side_by_side(write: Any, record: Any) -> None:
     summaries = [summarize(run) for run in runs]
     text = RENDERERS["text"](summaries)
     lines = text.splitlines()
-    assert lines[0].endswith("run-3: 3 of 3 answered · 0 failed · 2.0 s · 7.50 tokens/s")
-    assert lines[3].split() == ["run-3", "run-30"]
+    assert "run-3: 3 of 3 answered · 0 failed · 2.0 s · 7.50 tokens/s" in " ".join(text.split())
+    assert ["run-3", "run-30"] in [line.split() for line in lines]
     assert next(line for line in lines if "ttft  p90" in line).split("  ")[-1].strip() == "~10.00"
     assert "n/a (needs 10)" in text
     markdown = RENDERERS["markdown"](summaries)
@@ -117,7 +117,7 @@ def test_markdown_of_one_run(write: Any, record: Any, failed: Any) -> None:
     scenario = SCENARIO | {"system": "a | b <script>"}
     text = RENDERERS["markdown"]([summarize(write([record(0), failed(1)], scenario=scenario))])
     assert "**1 of 2 answered · 1 failed" in text
-    assert r"a \| b &lt;script>" in text
+    assert r"a \| b &lt;script&gt;" in text
     assert "| ttft | 1 | 10.00 | n/a (needs 10) |" in text
     assert "| 1 | 2026-01-01T00:00:00Z | 2.0 s | 1 | 1 |" in text
     assert "### Next" in text

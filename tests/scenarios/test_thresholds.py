@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.record import ErrorKind
 from scenarios.thresholds import (
+    ERROR_KINDS,
     METRICS,
     SLO_METRICS,
     Threshold,
@@ -14,6 +16,7 @@ from scenarios.thresholds import (
     parse,
     parse_all,
     parse_line,
+    parse_name,
     with_defaults,
 )
 
@@ -117,16 +120,46 @@ def test_a_line_without_a_metric(line: str) -> None:
         parse_line(line)
 
 
-def test_errors_are_judged_where_nothing_is_said_of_them() -> None:
-    assert list(map(str, with_defaults({}))) == ["errors: rate<1%"]
-    assert list(map(str, with_defaults({"ttft": ["med<1s"]}))) == ["errors: rate<1%", "ttft: med<1s"]
+def test_errors_and_the_unserved_are_judged_where_nothing_is_said_of_them() -> None:
+    defaults = ["errors: rate<1%", "unserved: rate<1%"]
+    assert list(map(str, with_defaults({}))) == defaults
+    assert list(map(str, with_defaults({"ttft": ["med<1s"]}))) == [*defaults, "ttft: med<1s"]
     # Of one kind is not of all.
-    assert len(with_defaults({"errors{kind:timeout}": ["count==0"]})) == 2
+    assert len(with_defaults({"errors{kind:timeout}": ["count==0"]})) == 3
 
 
 def test_a_scenario_says_otherwise() -> None:
-    assert list(map(str, with_defaults({"errors": ["rate<5%"]}))) == ["errors: rate<5%"]
-    assert with_defaults({"errors": []}) == []
+    own = {"errors": ["rate<5%"], "unserved": []}
+    assert list(map(str, with_defaults(own))) == ["errors: rate<5%"]
+    assert with_defaults({"errors": [], "unserved": []}) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("errors{kind:tiemout}", "no kind of error 'tiemout'; did you mean timeout? There are connect, tls"),
+        ("errors{turn:1,kind:x}", "no kind of error 'x'"),
+        ("goodput{turn:1}", "goodput is of the whole run; selectors go with ttft"),
+        ("cost{turn:1}", "cost is of the whole run"),
+        ("unserved{turn:1}", "unserved is of the whole run"),
+        ("output_throughput{turn:1}", "output_throughput is of the whole run"),
+    ],
+)
+def test_selectors_that_nothing_could_ever_be_judged_by(metric: str, said: str) -> None:
+    with pytest.raises(ThresholdError) as found:
+        parse_name(metric)
+    assert said in str(found.value)
+
+
+def test_selectors_of_columns_and_tags_are_anybodys() -> None:
+    assert parse_name("ttft{topic:math}") == ("ttft", {"topic": "math"})
+    assert parse_name("expect{topic:math}")[0] == "expect"
+    assert parse_name("errors{kind:timeout,turn:1}")[1] == {"kind": "timeout", "turn": "1"}
+
+
+def test_the_kinds_of_errors_are_the_records() -> None:
+    assert set(ERROR_KINDS) == {kind.value for kind in ErrorKind}
+    assert len(ERROR_KINDS) == len(ErrorKind)
 
 
 def test_a_text_in_place_of_a_list() -> None:
