@@ -175,7 +175,7 @@ class _Job:
             why = await self._wait_ready(aim, endpoint)
             if why is not None:
                 return why
-        if needs_probes(aim.scenario):
+        if needs_probes(aim.scenario, self._settings.include_usage):
             # One fit for all: the same words go to each.
             if self._fit is None:
                 self._fit = await fit_lengths(aim.scenario, endpoint.client, self._screen.say)

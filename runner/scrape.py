@@ -108,13 +108,10 @@ class Scraper:
         await self.stop()
 
     def start(self) -> None:
-        """Begin. A file that cannot be opened is a failure that the summary tells: the load goes on."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-        try:
-            self._fd = os.open(self._path, flags, 0o644)
-        except OSError as exc:
-            self._failure(f"{self._path.name} cannot be written: {exc.strerror}")
-            return
+        """Begin. Raises `OSError` where the file cannot be opened."""
+        self._fd = os.open(
+            self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o644
+        )
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> dict[str, int | str | None]:

@@ -12,8 +12,9 @@ from reports.frame import frame
 from reports.labels import CACHED, DRIFT, GROWTH, LEAST_UNSENT, SHORT, UNSENT
 from reports.server_metrics import NAMES
 from reports.summary import RATES, TIMES, WITH_FAILURES, Summary
-from reports.validity import COALESCED_LIMIT, FEW, LAG_SHARES, LIMITS
+from reports.validity import COALESCED_LIMIT, FEW, LAG_SHARES, LIMITS, OWN_ERRORS
 from reports.windows import LATE_GAP_SHARE, LATE_MS, SPANS
+from runner.record import OWN_FAULT
 from tests.docs.pages import DOCS, code, part, read, table
 
 PAGE = DOCS / "metrics.md"
@@ -82,6 +83,9 @@ def test_limits_of_validity() -> None:
     assert f"{LATE_MS:g} ms" in said["late_sends"]
     assert is_named(LATE_GAP_SHARE, said["late_sends"])
     assert f"Below {FEW} of them" in read(PAGE)
+    assert f"`{OWN_FAULT.strip()}`" in read(PAGE)
+    assert OWN_ERRORS[0] == 0
+    assert f"WARN (`own_errors`); above {OWN_ERRORS[1]:.0%}".replace("%", " %") in read(PAGE)
 
 
 def test_labels() -> None:

@@ -9,7 +9,7 @@ from reports.distribution import Distribution
 from reports.metrics import summarize
 from reports.summary import Requests
 from reports.validity import assess
-from runner.record import ErrorKind
+from runner.record import OWN_FAULT, Error, ErrorKind
 
 OPEN = Load(executor="constant-arrival-rate", is_open=True)
 CLOSED = Load(executor="constant-concurrency")
@@ -81,6 +81,9 @@ def lag(p99_ms: float) -> Lag:
         ("coalesced", {"coalesced_share": 0.051}, "WARN"),
         # itl is withheld; the rest stands.
         ("coalesced", {"coalesced_share": 0.9}, "WARN"),
+        ("own_errors", {"own_errors": 0}, "OK"),
+        ("own_errors", {"own_errors": 1}, "WARN"),  # of 100
+        ("own_errors", {"own_errors": 2}, "INVALID"),
         ("nothing_succeeded", {"requests": Requests(error=3)}, "INVALID"),
         ("nothing_succeeded", {"requests": Requests()}, "INVALID"),
         ("nothing_succeeded", {"requests": Requests(cancelled=1, cancelled_by={"abandon": 1})}, "OK"),
@@ -168,3 +171,15 @@ def test_a_client_that_sent_too_little(bench: Any, record: Any) -> None:
 
 def test_a_run_is_not_judged(write: Any, record: Any) -> None:
     assert summarize(write([record(0)])).bench is None
+
+
+def test_whose_fault_a_connection_is(bench: Any, record: Any, failed: Any) -> None:
+    never = {"sent_at": None, "headers_at": None, "first_token_at": None}
+    own = Error(ErrorKind.CONNECT, f"{OWN_FAULT}too many open files")
+    said = Error(ErrorKind.STREAM_ERROR, f"{OWN_FAULT}too many open files")  # the target of its own
+    records = [record(i) for i in range(50)]
+    load = {"scheduled": 51, "sent": 51}
+    run = bench([*records, failed(50, error=own, **never)], load=load, name="own")
+    assert level_of(run) == ("INVALID", ["own_errors"])
+    run = bench([*records, failed(50, error=said)], load=load, name="target")
+    assert level_of(run) == ("OK", [])

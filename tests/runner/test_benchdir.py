@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runner.benchdir import bench_place, open_bench
+from runner.benchdir import bench_place, discard, open_bench
 from runner.store import JOURNAL, StoreError, load_manifest
 
 
@@ -52,3 +53,31 @@ def test_places_are_named_after_scenario_and_time_and_are_free(
     first.mkdir(parents=True)
     assert bench_place("chat", None) != first
     assert bench_place("chat", "here") == Path("here")
+
+
+def test_what_is_taken_back_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    discard(open_bench(path, {}, seed=7, tags={}, prompts=None, options={}))
+    assert list(tmp_path.iterdir()) == []
+    path.mkdir(parents=True)  # not made for it
+    discard(open_bench(path, {}, seed=7, tags={}, prompts=None, options={}))
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a", path]
+
+
+def test_what_cannot_be_opened_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name in ("write_manifest", "Journal"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"runner.benchdir.{name}", full)
+            with pytest.raises(OSError, match="No space"):
+                opened(tmp_path / "a" / "b")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_that_was_written_is_taken_back(tmp_path: Path) -> None:
+    bench = open_bench(tmp_path / "a", {}, seed=7, tags={}, prompts=None, options={})
+    (tmp_path / "a" / JOURNAL).write_bytes(b"{}\n")
+    discard(bench)
+    assert (tmp_path / "a" / JOURNAL).read_bytes() == b"{}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import json
 import traceback
@@ -10,10 +11,12 @@ import zlib
 from time import monotonic_ns
 from typing import Any
 
+import aiohttp
 import pytest
 
 from runner import stream as stream_module
 from runner.client import Client, Outcome
+from runner.record import OWN_FAULT, ErrorKind
 from runner.redact import Redactor
 from runner.retry import is_retryable
 from runner.sse import Parser
@@ -1345,3 +1348,26 @@ async def test_what_a_proxy_refuses(scheme: str, status: int, kind: str) -> None
     assert outcome.error is not None
     assert "proxy-secret" not in outcome.error.message
     assert stream.answer.usage is None
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("wrapped", [True, False])
+async def test_a_machine_without_files_to_open_is_no_target_that_is_gone(number: int, wrapped: bool) -> None:
+    raised: OSError = OSError(number, "Too many open files")
+    if wrapped:
+        raised = aiohttp.ClientConnectorError(Any, raised)  # type: ignore[arg-type]
+
+    class Session:
+        def post(self, *_: Any, **__: Any) -> Any:
+            return self._fails()
+
+        async def _fails(self) -> Any:
+            raise raised
+
+    session: Any = Session()
+    _, outcome = await attempt(Client(session, make_target("http://h:1/v1", None), NEVER, Redactor([])))
+    error = outcome.error
+    assert error is not None
+    assert error.kind is ErrorKind.CONNECT
+    assert error.message.startswith(f"{OWN_FAULT}too many open files")
+    assert "h:1" in error.message

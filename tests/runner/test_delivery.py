@@ -16,7 +16,7 @@ import pytest
 from msgspec import UNSET, UnsetType
 
 from runner.budget import Budget
-from runner.delivery import Delivery, Keep, encode_line
+from runner.delivery import About, Delivery, Keep, encode_line
 from runner.fleet import Endpoint, Fleet
 from runner.gate import Gate
 from runner.prices import Price, Prices, UnboundedError
@@ -769,3 +769,38 @@ async def test_nothing_of_an_answer_waits_for_the_garbage_collector(response: by
             gc.garbage.clear()
             gc.enable()
     assert not {"Stream", "Answer", "Prepared"} & set(found)
+
+
+# -- users who leave
+
+
+async def sent_to(delivery: Delivery, patience_s: float, due: int) -> Record:
+    prepared = delivery.prepare(request())
+    prepared.about = About(patience_s=patience_s)
+    assert await delivery.admit(prepared)
+    return await delivery.send(prepared, due)
+
+
+async def test_patience_counts_from_when_a_request_was_due() -> None:
+    ago = 10_000_000_000
+    async with delivering(answering(GOOD)) as (delivery, server):
+        left = await sent_to(delivery, 5.0, monotonic_ns() - ago)
+        assert (left.status, left.cancelled_by, left.sent_at) == ("cancelled", "abandon", None)
+        assert server.peers == []  # nobody waits for it: it is not sent
+        assert (await sent_to(delivery, 3600.0, monotonic_ns() - ago)).status == "ok"
+
+
+async def test_no_timer_keeps_an_answer_longer_than_its_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    later, handles = loop.call_later, list[asyncio.TimerHandle]()
+
+    def call_later(delay: float, *arguments: Any, **more: Any) -> asyncio.TimerHandle:
+        handle = later(delay, *arguments, **more)
+        if delay > 3000:
+            handles.append(handle)
+        return handle
+
+    async with delivering(answering(GOOD)) as (delivery, _):
+        monkeypatch.setattr(loop, "call_later", call_later)
+        await sent_to(delivery, 3600.0, monotonic_ns())
+    assert [handle.cancelled() for handle in handles] == [True]

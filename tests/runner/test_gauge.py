@@ -171,3 +171,10 @@ def test_the_memory_of_a_histogram_does_not_grow() -> None:
     assert len(histogram._counts) == size
     assert (histogram.n, histogram.max_ns) == (8, 10**15)
     assert histogram.percentile_ms(1) == 0
+
+
+def test_one_that_never_began_counts_nothing_since_the_boot() -> None:
+    loop = FakeLoop()
+    seen = Gauge(loop, loop.clock, lambda: (7.0, 8.0)).stop()
+    assert seen["lag"]["n"] == 0
+    assert seen["cpu"] == {"user_s": 0.0, "system_s": 0.0, "wall_s": 0.0}

@@ -193,3 +193,27 @@ def test_what_is_no_url_is_refused_without_its_login(given: str) -> None:
     with pytest.raises(TargetError, match="--metrics-url") as raised:
         metrics_url(given)
     assert "geheim" not in str(raised.value)
+
+
+def test_a_login_that_cannot_be_read_is_refused_and_not_shown() -> None:
+    with pytest.raises(TargetError, match="has an @ behind its host") as raised:
+        metrics_url("http://user:80/geheim@h/metrics")
+    assert "geheim" not in str(raised.value)
+
+
+async def test_a_redirect_is_a_failure_and_nobody_else_is_asked(serve: Serve, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        asked.append(request.query_string)
+        if request.query_string:
+            return web.Response(text=PAGE)
+        raise web.HTTPFound("/metrics?elsewhere")
+
+    server = await serve(elsewhere)
+    path = tmp_path / "metrics.jsonl"
+    summary = await scraped(str(server.make_url("/metrics")), path, 1)
+    said = "HTTP 302: redirects are not followed, name that URL instead"
+    assert {line["error"] for line in lines(path)} == {said}
+    assert summary["last_error"] == said
+    assert set(asked) == {""}
