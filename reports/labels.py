@@ -131,7 +131,7 @@ def _held(tally: BenchTally, missed: int) -> Label | None:
     of = tally.load.scheduled
     part = f" ({held / of:.1%})" if of else ""
     longest = f", the longest {tally.held_max_ms:,.0f} ms" if tally.held_max_ms else ""
-    never = f" ({tally.held:,} were sent, {held - tally.held:,} never)" if held > tally.held else ""
+    never = f" ({tally.held:,} sent in the end, {held - tally.held:,} never)" if held > tally.held else ""
     return Label(
         name="HELD",
         value=held / of if of else None,

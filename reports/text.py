@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from itertools import zip_longest
 
 from reports.bench_tables import Section, above, below, compared, headline, intervals
 from reports.cells import TIE
@@ -23,6 +24,7 @@ from reports.tables import (
 
 WIDTH = 100
 _LABEL = 13
+_NAME = 44  # of a column of text before others
 
 
 def _facts(facts: list[Fact]) -> list[str]:
@@ -57,13 +59,16 @@ def _grid(table: Table, *, text_columns: int = 1, first: int = 0) -> list[str]:
 
 
 def _wrapped(lines: list[list[str]]) -> list[list[str]]:
-    """Rows whose last column is text, broken into as many as make them fit into the width."""
-    used = 2 + sum(2 + max(len(line[i]) for line in lines) for i in range(len(lines[0]) - 1))
+    """Rows of text whose first and last columns are broken into as many as make them fit into the width."""
+    last = len(lines[0]) - 1
+    first = min(max(len(line[0]) for line in lines), _NAME)
+    used = 4 + first + sum(2 + max(len(line[i]) for line in lines) for i in range(1, last))
     out: list[list[str]] = []
     for line in lines:
+        names = textwrap.wrap(line[0], first, subsequent_indent="  ") or [""]
         parts = textwrap.wrap(line[-1], max(WIDTH - used, 24), break_on_hyphens=False) or [""]
-        out.append([*line[:-1], parts[0]])
-        out += [[*([""] * (len(line) - 1)), part] for part in parts[1:]]
+        for n, (name, part) in enumerate(zip_longest(names, parts, fillvalue="")):
+            out.append([name, *(line[1:last] if n == 0 else [""] * (last - 1)), part])
     return out
 
 

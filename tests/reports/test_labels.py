@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import UNSET
 
 from reports.bench import Bench, Label
-from reports.labels import log_ratio, slope
+from reports.intervals import student
+from reports.labels import DRIFT, TREND, log_ratio, slope, trend
 from reports.metrics import summarize
 from runner.record import Connection
 
@@ -124,7 +126,9 @@ def test_held(bench: Any, record: Any) -> None:
     )
     # Three more never found a place, and have no record.
     stuck = {"scheduled": 10, "sent": 7, "unsent": 3, "peak_in_flight": 100}
-    assert labels(bench([record(0)], load=stuck, name="unsent"))["HELD"].value == 0.3
+    unsent = labels(bench([record(0)], load=stuck, name="unsent"))["HELD"]
+    assert unsent.value == 0.3
+    assert "(0 sent in the end, 3 never)" in unsent.words
     assert "HELD" not in labels(bench([record(0)], name="none"))
 
 
@@ -155,7 +159,109 @@ def test_drift(bench: Any, record: Any, second: float, noise: float, drift: bool
 
 
 def test_drift_needs_answers(bench: Any, record: Any) -> None:
-    assert "needs 5 answers" in of(bench([record(i) for i in range(300)])).unjudged["DRIFT"]
+    assert of(bench([record(i) for i in range(300)])).unjudged["DRIFT"] == (
+        "needs 5 answers in each tenth of the window, and of 300 answers that began in it, one tenth has 0"
+    )
+
+
+def test_trend_is_kendalls() -> None:
+    assert trend(np.array([1.0, 2, 3, 4])) == 1
+    assert trend(np.array([4.0, 3, 2, 1])) == -1
+    # Of six pairs one falls; a tie counts for neither.
+    assert trend(np.array([1.0, 3, 2, 4])) == pytest.approx(4 / 6)
+    assert trend(np.array([1.0, 1, 2, 3])) == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize(("times", "drift"), [(1, False), (1.5, True), (3, True), (11, True), (1 / 3, True)])
+def test_a_straight_rise_is_drift(bench: Any, record: Any, times: float, drift: bool) -> None:
+    rng = np.random.default_rng(5)
+    lines = []
+    for i in range(400):
+        at = i * 25 * MS
+        ttft = 50 * (1 + (times - 1) * i / 400) * float(np.exp(rng.normal(0, 0.3)))
+        first = at + int(ttft * MS)
+        lines.append(
+            record(
+                *(i,),
+                scheduled_at=at,
+                sent_at=at,
+                first_token_at=first,
+                last_token_at=first + MS,
+                ended_at=first + 2 * MS,
+            )
+        )
+    found = labels(bench(lines))
+    assert ("DRIFT" in found) is drift
+    if drift and times == 11:  # a straight line hides itself from the interval
+        assert "rising all along, Kendall's tau +" in found["DRIFT"].words
+
+
+def is_drift(medians: Any) -> bool:
+    """As `labels` says it."""
+    found = log_ratio(medians[:5], medians[5:])
+    step = np.expm1(found.low) > DRIFT or np.expm1(found.high) < -DRIFT
+    return bool(step or (abs(trend(medians)) >= TREND and abs(found.value) > np.log1p(DRIFT)))
+
+
+def waits(rng: Any, rate: float, service_s: float, places: int, length_s: float) -> Any:
+    """The medians of ten parts of the first tokens of a queue that has run for long enough."""
+    before = 20.0
+    arrivals = np.sort(rng.uniform(0, before + length_s, rng.poisson(rate * (before + length_s))))
+    free, out = [0.0] * places, np.empty(len(arrivals))
+    for i, at in enumerate(arrivals):
+        begin = max(float(at), heapq.heappop(free))
+        heapq.heappush(free, begin + float(rng.exponential(service_s)))
+        out[i] = begin - at + 0.05 * np.exp(rng.normal(0, 0.3))
+    part = np.floor((arrivals - before) / length_s * 10)
+    return np.array([np.median(out[part == number]) for number in range(10)])
+
+
+@pytest.mark.parametrize(
+    ("rate", "service_s", "places", "length_s", "most"),
+    [(10, 1.0, 14, 60, 3), (40, 0.1, 8, 20, 2), (72, 0.1, 8, 20, 5), (10, 1.0, 11, 60, 12)],
+)
+def test_stationary_queues_rarely_drift(
+    rate: float, service_s: float, places: int, length_s: float, most: int
+) -> None:
+    """Of 50; the last at nine tenths of what its server can do, over 60 times its service time."""
+    rng = np.random.default_rng(7)
+    assert sum(is_drift(waits(rng, rate, service_s, places, length_s)) for _ in range(50)) <= most
+
+
+@pytest.mark.parametrize(
+    ("times", "noise", "least"), [(1.5, 0.3, 95), (2, 0.3, 99), (4, 1.0, 90), (11, 0.3, 99)]
+)
+def test_the_power_to_see_a_rise(times: float, noise: float, least: int) -> None:
+    rng = np.random.default_rng(11)
+    at = np.arange(600) / 600
+
+    def medians() -> Any:
+        ttft = 50 * (1 + (times - 1) * at) * np.exp(rng.normal(0, noise, 600))
+        return np.median(ttft.reshape(10, 60), axis=1)
+
+    assert sum(is_drift(medians()) for _ in range(100)) >= least
+
+
+def test_growth_that_may_be_chance_is_named(bench: Any, record: Any) -> None:
+    """A server at 110 % for ten seconds: it grows, and ten seconds cannot prove it."""
+    said = [
+        of(bench(queue(record, 88, 0.1, 8, seed), name=f"run{seed}")).unjudged.get("UNSTABLE", "")
+        for seed in range(4)
+    ]
+    assert any("requests in flight grew by" in why and "too short to tell" in why for why in said), said
+    assert student(19) > 1  # what is named lies between one standard error and this many
+
+
+def test_short_is_not_judged_where_nobody_counts(bench: Any, record: Any) -> None:
+    silent = record(0, usage=None, usage_source="none", asked_output_tokens=5)
+    assert of(bench([silent])).unjudged["SHORT"] == "no answer told its tokens (no usage)"
+    assert "SHORT" not in of(bench([record(0, usage=None)], name="unasked")).unjudged
+
+
+def test_coalesced_chunks_are_not_judged_without_their_times(bench: Any, record: Any) -> None:
+    bare = of(bench([record(0, chunk_us=UNSET)]))
+    assert bare.unjudged["coalesced chunks"] == "the times of chunks were not kept (--no-times)"
+    assert "coalesced chunks" not in of(bench([record(0)], name="kept")).unjudged
 
 
 @pytest.mark.parametrize(

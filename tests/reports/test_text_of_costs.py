@@ -17,7 +17,7 @@ CUT = {"status": "cancelled", "cancelled_by": "stop_rule", "finish_reason": None
 
 
 def flat(form: str, *summaries: Any) -> str:
-    return " ".join(RENDERERS[form](list(summaries)).split())
+    return " ".join(RENDERERS[form](list(summaries)).replace("\\", "").split())
 
 
 def fact(text: str, label: str) -> str | None:

@@ -217,6 +217,24 @@ def test_requests_of_a_ramp_are_counted() -> None:
     assert warnings(load_scenario("reasoning", ["thresholds.tpot=p(99)<1s"])) == []
 
 
+@pytest.mark.parametrize(
+    ("sets", "why"),
+    [
+        (["load.executor=ramping-concurrency", "load.stages=[{duration='9s',target=4}]"], "come and go have"),
+        (["load.concurrency=8", "load.requests=8"], "8 requests at 8 at once have no steady window"),
+        (["load.concurrency=8", "load.requests=9"], None),
+        (["load.concurrency=8", "load.duration=1s"], None),
+    ],
+)
+def test_a_throughput_without_a_steady_window(sets: list[str], why: str | None) -> None:
+    said = warnings(load_scenario("smoke", [*sets, "thresholds.output_throughput=value>1"]))
+    assert len(said) == (why is not None)
+    assert why is None or f"output_throughput: value>1 cannot be judged: {why}" in said[0].replace(
+        "places that ", ""
+    )
+    assert warnings(load_scenario("smoke", sets)) == []
+
+
 def test_answers_without_a_limit(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     path.write_text("[load]\nconcurrency = 4\nrequests = 9\n")
