@@ -45,9 +45,13 @@ def model(summary: Summary) -> str:
 
 
 def endpoint(summary: Summary) -> str:
-    """The URL asked."""
+    """The URL asked, or all of them."""
     target = summary.scenario.get("target")
-    return str(target.get("base_url") or NONE) if isinstance(target, dict) else NONE
+    target = target if isinstance(target, dict) else {}
+    several_urls = target.get("base_urls")
+    if isinstance(several_urls, list) and several_urls:
+        return ", ".join(map(str, several_urls))
+    return str(target.get("base_url") or NONE)
 
 
 def origin(summary: Summary) -> list[Fact]:

@@ -271,6 +271,8 @@ def test_streams_are_cut(
     err = child.communicate(timeout=60)[1]
     assert child.returncode == (75 if how == "terminated" else 130)
     assert err.rstrip().endswith("Run the same command again to go on.")
+    assert "\n0/9 done, " in err
+    assert " 3 cancelled" in err
     found = records(run / "records.jsonl")
     assert len(found) == 3
     assert {record["status"] for record in found} == {"cancelled"}

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from runner.commands.options import say, show, stop
+from runner.record import Error
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from reports.summary import Summary
     from runner.bench import Aim
     from runner.commands.bench_setup import Made
@@ -52,6 +55,31 @@ def _summaries(aims: list[Aim]) -> list[Summary]:
     return found
 
 
+def _why(aim: Aim) -> str:
+    """Why the load was broken off, and what to check."""
+    from runner.commands.bench_setup import withheld_key
+    from runner.commands.ending import advice
+
+    reason = aim.opened.session.reason or ""
+    error = _met(aim.opened.path, reason)
+    what = _ADVICE if error is None else advice(error)
+    if error is not None and error.kind == "auth" and (withheld := withheld_key(aim.target, aim.name)):
+        what = f"{withheld[0].upper()}{withheld[1:]}."
+    return f"{reason.rstrip('.')}. {what}"
+
+
+def _met(run: Path, message: str) -> Error | None:
+    """The error of the records that has this message."""
+    from runner.store import build_index, read_blocks
+
+    errors = (line.error for block in read_blocks(build_index(run), _Failed) for line in block)
+    return next((error for error in errors if error is not None and error.message == message), None)
+
+
+class _Failed(msgspec.Struct):
+    error: Error | None = None
+
+
 def _code(aim: Aim, summary: Summary, on_inconclusive: Any) -> int:
     from reports.judge import exit_code
 
@@ -72,7 +100,7 @@ def _code(aim: Aim, summary: Summary, on_inconclusive: Any) -> int:
         "interrupted": "interrupted: the numbers above are of what was sent until then",
         "terminated": "stopped by SIGTERM: the numbers above are of what was sent until then",
         "disk_full": f"stopped: {session.reason} ({aim.opened.path})",
-        "circuit_breaker": f"ended early: {session.reason}. {_ADVICE}",
+        "circuit_breaker": f"ended early: {_why(aim)}",
         "error": f"ended early: {session.reason or 'an error'}",
     }
     say(f"streamgauge: {name}{told.get(ended_by, ended_by)}")

@@ -95,7 +95,9 @@ def make(scenario: Scenario, given: dict[str, Any]) -> Made:
     course = _course(scenario, rows, len(scenarios), settings)  # one: all targets get the same load
     workloads = [Workload(one, rows=rows) for one in scenarios.values()]
     prices = [_prices_of(one.target, given) for one in scenarios.values()]
+    withheld = [withheld_key(reach.target, name) for name, reach in zip(scenarios, reaches, strict=True)]
     notes = [*warnings(scenario), *_left_out(workloads[0]), *_unfitted(scenario, settings)]
+    notes += [note for note in withheld if note is not None]
     places = _places(scenario, list(scenarios), given)
     aims: list[Aim] = []
     try:
@@ -210,6 +212,18 @@ def _key(target: parts.Target, given: dict[str, Any], named_outside: bool) -> st
             raise click.UsageError(f"the scenario takes its key from {target.api_key_env}, which is not set")
         return read_key(None, target.api_key_env, None)
     return read_key(None, None, None) if named_outside else None
+
+
+def withheld_key(target: Target, name: str) -> str | None:
+    """Say so where a key of the environment stayed here. `name`: of the target, where there are several."""
+    own = any("auth" in header.lower() or "key" in header.lower() for header in target.headers)
+    if own or not os.environ.get("OPENAI_API_KEY", "").strip():
+        return None
+    where, instead = ("scenario", ", or give --base-url") if not name else (f"table of {name!r}", "")
+    return (
+        f"the key of the environment (OPENAI_API_KEY) is not sent, because the URL stands in the {where}. "
+        f"If the server wants it, name it there with {'target.' if not name else ''}api_key_env{instead}"
+    )
 
 
 def _prices_of(target: parts.Target, given: dict[str, Any]) -> Prices | None:

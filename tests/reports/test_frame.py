@@ -1,6 +1,7 @@
 """The frame people analyse: a row a request, units in the names, nothing invented."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from reports.frame import frame, gaps_us, load
+from reports.metrics import summarize
 from reports.rows import Row, block_rows
 from runner.record import Connection, ErrorKind, Record, tokens
 from runner.store import StoreError, build_index
@@ -62,6 +64,16 @@ def test_an_empty_run_has_the_same_columns(write: Any, record: Any) -> None:
 def test_no_such_run() -> None:
     with pytest.raises(StoreError, match="no run directory nowhere"):
         load("nowhere")
+
+
+def test_a_bare_name_is_looked_for_among_the_runs(
+    write: Any, record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    write([record()], name="one").rename(tmp_path / "runs" / "one")
+    monkeypatch.chdir(tmp_path)
+    assert len(load("one")) == 1
+    assert summarize("one").requests.ok == 1
 
 
 def test_gaps_on_request(record: Any) -> None:

@@ -11,6 +11,7 @@ from runner.prices import (
     Prices,
     UnboundedError,
     WorstCases,
+    amount,
     bound_of,
     cost_of,
     read_prices,
@@ -204,3 +205,19 @@ def test_bad_price_files(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "p.toml").write_text(content)
     with pytest.raises(PriceError, match=said):
         read_prices(str(tmp_path / "p.toml"))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0"),
+        (0.00001, "0.00001"),
+        (1e-9, "0.000000001"),
+        (0.1 + 0.2, "0.3"),
+        (4000.0, "4000"),
+        (1234567.891, "1234570"),
+        (-0.5, "-0.5"),
+    ],
+)
+def test_money_is_never_in_powers_of_ten(value: float, shown: str) -> None:
+    assert amount(value) == shown

@@ -60,8 +60,10 @@ def test_cancelled_ones_stand_apart(clock: Clock) -> None:
     out = io.StringIO()
     shown = Progress(400, 0, out)
     clock.now += 2
-    shown.close(Snapshot(done=12, failed=0, in_flight=0, tokens=0, cancelled=12))
-    assert out.getvalue() == "12/400 done, 6.0 req/s, 0 tok/s, 0 in flight, 0 failed, 12 cancelled\n"
+    shown.close(Snapshot(done=12, failed=0, in_flight=0, tokens=0, cancelled=12, state="stopping"))
+    assert (
+        out.getvalue() == "12/400 done, 6.0 req/s, 0 tok/s, 0 in flight, 0 failed, 12 cancelled, stopping\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from click.testing import Result
 
 from tests.conftest import Mock
+from tests.docs.pages import DOCS, read
 
 Cli = Callable[..., Result]
 Start = Callable[..., Mock]
@@ -242,7 +243,7 @@ def test_a_target_that_is_not_there(cli: Cli) -> None:
     result = cli("bench", "--base-url", "http://127.0.0.1:9", "--model", "m", "-c", 2, "-n", 1000, *SHORT)
     assert result.exit_code == 97
     assert "cannot connect to 127.0.0.1:9" in result.stderr
-    assert "Check that the server runs" in result.stderr
+    assert "Check that the server runs, and --base-url.\n" in result.stderr
 
 
 def test_a_target_that_dies_half_way(tmp_path: Path, mock_process: Start, spawn: Spawn, until: Until) -> None:
@@ -358,16 +359,35 @@ def test_a_key_of_the_environment_goes_only_where_it_was_meant_to(
     monkeypatch.setenv("OPENAI_API_KEY", "sesame-open-1234")
     monkeypatch.setenv("OTHER", "sesame-open-1234")
     # A file that names a host does not get the key of another.
-    assert cli("bench", scenario(server), "-o", "a").exit_code == 97
+    result = cli("bench", scenario(server), "-o", "a")
+    assert result.exit_code == 97
     assert records("a")[0]["error"]["kind"] == "auth"
+    start, end = (line for line in result.stderr.splitlines() if "OPENAI_API_KEY" in line)
+    why = "the URL stands in the scenario. If the server wants it, name it there with target.api_key_env"
+    assert start.startswith("note: ")
+    assert end.startswith("streamgauge: ended early: HTTP 401: ")
+    assert all(f"{why}, or give --base-url" in line for line in (start, end))
     # One that names the variable does; so does a host named by flag or environment.
-    assert cli("bench", scenario(server, 'api_key_env = "OTHER"'), "-o", "b").exit_code == 0
+    result = cli("bench", scenario(server, 'api_key_env = "OTHER"'), "-o", "b")
+    assert result.exit_code == 0
+    assert "OPENAI_API_KEY" not in result.stderr
     assert cli("bench", scenario(server), "--base-url", server.base_url, "-o", "c").exit_code == 0
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
     assert cli("bench", "--model", "m", "-c", 1, "-n", 2, "--prompts", prompts(2), "-o", "d").exit_code == 0
     for run in "abcd":
         for path in Path(run).iterdir():
             assert b"sesame" not in path.read_bytes()
+
+
+def test_a_bench_that_ends_on_a_key_says_what_to_check(cli: Cli, mock: Start) -> None:
+    server = mock(api_key="sesame-open-1234")
+    result = cli("bench", *to(server), "-c", 1, "-n", 2, "--prompts", prompts(2), "-o", "out")
+    assert result.exit_code == 97
+    (line,) = (line for line in result.stderr.splitlines() if "ended early" in line)
+    assert line.endswith(
+        ". Check the key (OPENAI_API_KEY, --api-key-env or --api-key-file) and what it may do."
+    )
+    assert ".." not in line
 
 
 def test_a_variable_that_is_not_set_is_named(cli: Cli, mock: Start) -> None:
@@ -388,6 +408,11 @@ def test_the_server_s_own_metrics_are_kept(cli: Cli, mock: Start) -> None:
     assert result.exit_code == 0, result.output
     pages = [json.loads(line) for line in (Path("out") / "metrics.jsonl").read_text().splitlines()]
     assert {page["status"] for page in pages} == {200}
+    gauge = manifest("out")["sessions"][0]["gauge"]
+    assert gauge["metrics"] == {"scrapes": len(pages), "failed": 0, "last_error": None}
+    keys = {*gauge, *(key for value in gauge.values() if isinstance(value, dict) for key in value)}
+    documented = read(DOCS / "run-directory.md")
+    assert not [key for key in keys if f"`{key}`" not in documented]
     assert "requests" in pages[0]["text"]
 
 

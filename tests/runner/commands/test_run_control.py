@@ -96,6 +96,8 @@ def test_too_long_a_wait_ends_the_run(cli: Cli, mock: Start) -> None:
     assert "the server asks to be left alone for 3,600 s" in result.stderr
     assert server.completions == 1
     assert session()["ended_by"] == "circuit_breaker"
+    assert session()["gauge"]["cooldowns"] == 1
+    assert session()["gauge"]["cooldown_s"] < 1800  # what was waited, not what was asked for
 
 
 def test_adaptive_stays_below_c(cli: Cli, mock: Start) -> None:
