@@ -105,20 +105,16 @@ def test_a_report_is_not_lost_with_the_calibration(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_for_results_is_told_once(tmp_path: Path, mock_process: Start, spawn: Spawn) -> None:
     server = mock_process()
+    bench = ["bench", *to(server), "-c", 1, "-n", 4, "--prompts", prompts(tmp_path), "-o", "out"]
+    run = ["run", tmp_path / "prompts.jsonl", *to(server), "-o", "dataset"]
     with Path("/dev/full").open("wb") as full:
-        bench = ["bench", *to(server), "-c", 1, "-n", 4, "--prompts", prompts(tmp_path), "-o", "out"]
-        for arguments in (
-            bench,
-            ["run", tmp_path / "prompts.jsonl", *to(server), "-o", "dataset"],
-            ["report", "out"],
-            ["export", "out", "-o", "-"],
-        ):
-            child = spawn(*arguments, stdout=full)
-            err = child.communicate(timeout=60)[1]
-            assert child.returncode == 1, err
-            assert err.count("cannot write standard output: No space left on device") == 1, err
-            assert "Traceback" not in err
-            assert "Exception ignored" not in err
+        for at_once in ([bench, run], [["report", "out"], ["export", "out", "-o", "-"]]):
+            for child in [spawn(*arguments, stdout=full) for arguments in at_once]:
+                err = child.communicate(timeout=60)[1]
+                assert child.returncode == 1, err
+                assert err.count("cannot write standard output: No space left on device") == 1, err
+                assert "Traceback" not in err
+                assert "Exception ignored" not in err
     assert (tmp_path / "out" / "summary.json").exists()
 
 
