@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from runner.bench import Settings
+from runner.commands import bench_setup
 from runner.commands.sending import most_connections
+from scenarios.flags import Flags, scenario_from_flags
 from tests.conftest import Mock
 
 Cli = Callable[..., Result]
@@ -137,6 +140,16 @@ def test_files_are_counted_for_all_targets(cli: Cli, here: Path, monkeypatch: py
     )
     assert most_connections(500, 2) == 500
     assert limit.set[-1] == (1068, 1200)
+
+
+@pytest.mark.parametrize(("count", "scraped", "limit"), [(1, False, 1136), (2, False, 566), (2, True, 565)])
+def test_an_open_loop_has_room_for_what_all_targets_may_have_in_flight(
+    monkeypatch: pytest.MonkeyPatch, count: int, scraped: bool, limit: int
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "resource", Limit(1200))
+    scenario = scenario_from_flags(Flags(model="m", rate=5.0, requests=10))
+    settings = Settings(metrics_url="http://h/metrics" if scraped else None)
+    assert bench_setup._course(scenario, None, count, settings).max_in_flight == limit
 
 
 # -- keys
