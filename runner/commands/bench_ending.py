@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from runner.commands.options import say, show, stop
+from runner.commands.options import plural, say, show, stop
 from runner.record import Error
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def finish(made: Made, given: dict[str, Any]) -> int:
     except StoreError as exc:
         stop(f"the bench is over and its records are kept, but they could not be summed up: {exc}", 1)
     codes = [stopped, 0 if show(RENDERERS[given["form"]](summaries)) else 1]
+    _say_unscraped(made.aims[0])
     codes += [
         _code(aim, summary, given["on_inconclusive"])
         for aim, summary in zip(made.aims, summaries, strict=True)
@@ -53,6 +54,14 @@ def _summaries(aims: list[Aim]) -> list[Summary]:
     for aim, summary in zip(aims, found, strict=True):
         refresh(aim.opened.path, summary)
     return found
+
+
+def _say_unscraped(aim: Aim) -> None:
+    """Why pages of the server's own metrics are missing."""
+    told = aim.opened.session.gauge.get("metrics")
+    if told and told["failed"]:
+        of = f"{told['failed']:,} of {plural(max(told['scrapes'], told['failed']), 'page')}"
+        say(f"note: --metrics-url: {of} did not come: {told['last_error']}")
 
 
 def _why(aim: Aim) -> str:

@@ -211,3 +211,11 @@ def test_how_a_session_ended(
 )
 def test_amounts(value: float | None, text: str) -> None:
     assert amount(value) == text
+
+
+def test_all_endpoints_of_a_run_are_its_target(write: Any, record: Any) -> None:
+    summary = summarize(write([record(0)]))
+    urls = ["http://a/v1", "http://b/v1"]
+    summary.scenario = {"target": {"model": "m", "base_url": urls[0], "base_urls": urls}}
+    for form in ("text", "markdown"):
+        assert "m at http://a/v1, http://b/v1" in flat(form, summary)

@@ -416,6 +416,17 @@ def test_the_server_s_own_metrics_are_kept(cli: Cli, mock: Start) -> None:
     assert "requests" in pages[0]["text"]
 
 
+def test_metrics_that_do_not_come_are_told_with_the_reason(cli: Cli, mock: Start) -> None:
+    server = mock(itl_ms=1)
+    url = server.base_url.removesuffix("/v1") + "/nowhere"
+    run = ("bench", *to(server), "-c", 2, "-n", 4, "--prompts", prompts(4), "-o", "out")
+    result = cli(*run, "--metrics-url", url)
+    assert result.exit_code == 0, result.output
+    told = manifest("out")["sessions"][0]["gauge"]["metrics"]
+    assert told["failed"] == told["scrapes"] > 0
+    assert f"{told['scrapes']} of {told['scrapes']} pages did not come: HTTP 404" in result.stderr
+
+
 def test_a_server_that_is_still_starting_is_waited_for(cli: Cli, mock: Start) -> None:
     server = mock()
     result = cli(
