@@ -20,8 +20,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
+
+# How long an example takes says something of the machine, and nothing of the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 COMMAND = [sys.executable, "-c", "from runner.cli import main; main()"]
 
 

@@ -119,6 +119,7 @@ class Crash:
         return sorted((e for e in entries if e["ordinal"] is not None), key=lambda e: e["received_ns"])
 
 
+@pytest.mark.timeout(600)  # on a machine that is busy with other things
 def test_killed_at_random_moments(
     tmp_path: Path, mock_process: Callable[..., Mock], spawn: Spawn, until: Until
 ) -> None:
