@@ -96,6 +96,11 @@ def _where(summary: Summary) -> list[str]:
     return ["Where", *_facts(facts)]
 
 
+def paragraph(sentence: str) -> list[str]:
+    """A sentence broken into lines."""
+    return textwrap.wrap(one_line(sentence), WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
 def section_lines(sections: list[Section]) -> list[str]:
     """Titled parts, one after the other."""
     out = []
