@@ -15,10 +15,10 @@ from reports.evidence import Evidence, evidence
 from reports.fingerprints import fingerprints
 from reports.gates import GATED, Gate, gates
 from reports.groups import runs_of
+from reports.metric_verdicts import amount_of, verdicts
 from reports.shifts import noise as noise_of
 from reports.shifts import shifts, side_of, warnings
 from reports.sides import Run, Sides, arrange, check, read_run
-from reports.verdicts import amount_of, verdicts
 
 
 def compare(

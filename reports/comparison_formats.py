@@ -11,7 +11,7 @@ from reports.bench_tables import Section
 from reports.cells import NONE, counts, number, several, share
 from reports.comparison import Comparison, MetricVerdict, RunNoise, Shift, Side
 from reports.layout import Fact, Table
-from reports.verdicts import amount_of
+from reports.metric_verdicts import amount_of
 
 _UNITS = {"currency": "", "share": ""}
 

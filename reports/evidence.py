@@ -12,7 +12,7 @@ from reports.gates import Gate, Reading, read
 from reports.sides import Run, Sides
 
 # One run a side, and nothing known of how runs differ: noise about three times the usual is taken for
-# granted, and only what is far beyond it is told (reports/verdicts.py).
+# granted, and only what is far beyond it is told (reports/metric_verdicts.py).
 ASSUMED_NOISE = 0.10
 _CERTAIN = 1e6  # degrees of freedom of a spread that was not measured but taken for granted
 

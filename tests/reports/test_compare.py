@@ -15,7 +15,7 @@ from scipy.stats import t, ttest_ind
 from reports.compare import compare
 from reports.comparison import CompareError, Comparison, MetricVerdict, exit_code
 from reports.comparison_formats import RENDERERS
-from reports.verdicts import amount_of
+from reports.metric_verdicts import amount_of
 from runner.store import Session
 from tests.reports.compared import Bench, bench_of, sides
 from tests.reports.conftest import Make, Write

@@ -17,7 +17,7 @@ from scipy.stats import binom, mannwhitneyu
 
 from reports.estimate import Estimate, counted, holm, paired, welch
 from reports.gates import MAX_SHARE, Gate, gates
-from reports.verdicts import judge
+from reports.metric_verdicts import judge
 
 Floats = npt.NDArray[np.float64]
 Trial = tuple[Floats, Floats]  # of each side: (pairs, requests)
