@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("scenarios", "runner", "reports")
 HEAVY = ("aiohttp", "uvloop", "jinja2", "pandas", "scipy", "plotly", "numpy", "ray")
-# `scenarios.units` reads durations and nothing else.
-REPORTS_MAY = {"runner.record", "runner.store", "scenarios.thresholds", "scenarios.units"}
+# `scenarios.units` reads durations, `scenarios.expect` a column, and nothing else.
+REPORTS_MAY = {"runner.record", "runner.store", "scenarios.expect", "scenarios.thresholds", "scenarios.units"}
 
 
 def files(*places: str) -> list[Path]:

@@ -261,7 +261,8 @@ def _prompt_file(workload: Workload) -> PromptFile | None:
     told = workload.describe()
     if told.name is None or told.sha256 is None:
         return None
-    return PromptFile(name=told.name, sha256=told.sha256, rows=told.rows or 0, requests=told.rows or 0)
+    rows = told.rows or 0
+    return PromptFile(name=told.name, sha256=told.sha256, rows=rows, requests=rows, expects=told.expects)
 
 
 def _unfitted(scenario: Scenario, settings: Settings) -> list[str]:

@@ -106,7 +106,8 @@ def command(
     answer column of the same name gets the prefix `streamgauge_`. With openai-batch, failures go to
     `<name>_errors.jsonl` beside the output.
     """
-    from reports.export import format_of, refuse_own, require
+    from reports.export import format_of, require
+    from reports.files import refuse_own
     from runner.commands.report import shown
     from runner.store import StoreError, load_manifest, resolve_run
 
