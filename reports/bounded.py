@@ -1,8 +1,8 @@
 """A time limit on work that nobody else can end: patterns that backtrack for ever, and schemas that hold one.
 
-The matcher of `re` looks for signals while it works, so a timer of the process's own CPU time ends it: a busy
-machine ends nothing too early. Signals reach the main thread only, and not on every system: elsewhere, callers
-have to take a process that can be ended as a whole.
+The matcher of `re` looks for signals while it works, so a timer of the process's own CPU time ends it: a
+busy machine ends nothing too early. Signals reach the main thread only, and not on every system: elsewhere,
+callers have to take a process that can be ended as a whole.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ journal was: counts of a journal that has grown since are not used. Both are der
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -107,6 +108,22 @@ def judged(
             yield answer, result
 
 
+def results(run: Path) -> Iterator[Result]:
+    """Every result: as kept, where the journal is still the same, else judged anew. Writes nothing.
+
+    Raises:
+        StoreError: the run cannot be read.
+    """
+    if load_manifest(run).slim:
+        _of_slim(run)
+        yield from stored_results(run)
+    elif stored(run) is not None and (run / RESULTS).is_file():
+        yield from stored_results(run)
+    else:
+        for _, result in judged(run, Expected()):
+            yield result
+
+
 def _result(answer: Answer, judge: Judge) -> Result:
     found = judge.failures(answer)
     return Result(
@@ -141,6 +158,10 @@ def expectations(run: str | Path, thresholds: Iterable[Threshold] = ()) -> Expec
     if load_manifest(run).slim:
         return _of_slim(run)
     counts, size = Expected(), journal_size(run)
+    if not os.access(run, os.W_OK):  # a mounted artefact: the counts are all there is to say
+        for _ in judged(run, counts, thresholds):
+            pass
+        return counts
     try:
         with replacing(run / RESULTS) as out:
             for _, result in judged(run, counts, thresholds):

@@ -261,7 +261,8 @@ def export_dataset(
     Raises:
         StoreError: the run cannot be read, the file not written, or the format not.
     """
-    load_manifest(run)
+    if load_manifest(run).slim:
+        raise StoreError(f"{run} is a slim copy, without texts. Export from the run it was made of.")
     form = require(to or format_of(out if isinstance(out, Path) else None))
     place = run / _DEFAULT_NAMES[form] if out is None else out
     if isinstance(place, Path):

@@ -21,7 +21,6 @@ from reports.distribution import Distribution, WithFailures, name_of
 from reports.gauge import table
 from reports.intervals import CONFIDENCE, mean_interval, needs, reliable, share_interval
 from reports.summary import POOLED, Hits, Summary
-from runner.record import ErrorKind
 from scenarios.thresholds import DEFAULTS, METRICS, Threshold
 
 _HOLDS: dict[str, Callable[[float, float], bool]] = {
@@ -227,9 +226,7 @@ def _of_share(
 
 
 def _errors(summary: Summary, threshold: Threshold) -> _Found:
-    requests, kind = summary.requests, threshold.selector.get("kind")
-    if kind is not None and kind not in set(ErrorKind):
-        return _Found(why=f"no data: there is no kind of error {kind!r}. There are {', '.join(ErrorKind)}")
+    requests = summary.requests
     if not threshold.selector:
         return _of_share(requests.error, requests.ok + requests.error, threshold)
     selected = summary.selected_errors.get(threshold.name, Hits())

@@ -196,6 +196,8 @@ def test_help_imports_nothing_heavy() -> None:
     assert loaded("--version") == {"runner"}
 
 
-@pytest.mark.parametrize("command", ["run", "export", "report", "status", "probe", "scenarios", "mock"])
+@pytest.mark.parametrize(
+    "command", ["run", "export", "report", "check", "status", "probe", "scenarios", "mock"]
+)
 def test_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     assert loaded(command, "--help") == {"runner"}
