@@ -14,13 +14,14 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from reports.bench_part import own_thresholds
 from reports.expectation import Answer, Judge, expected, is_judged
 from reports.files import replacing
 from reports.rows import decoded, open_index
 from reports.select import Matcher
 from reports.summary import Expected, Hits
-from runner.store import StoreError, journal_files, load_manifest
-from scenarios.thresholds import Threshold
+from runner.store import Manifest, StoreError, journal_files, load_manifest
+from scenarios.thresholds import Threshold, ThresholdError
 
 RESULTS = "expect.jsonl"
 COUNTS = "expect.json"
@@ -88,8 +89,10 @@ def judged(
     Raises:
         StoreError: the run cannot be read.
     """
-    matcher, judge = Matcher(load_manifest(run)), Judge()
-    selectors = {t.name: t.selector for t in thresholds if t.metric == "expect" and t.selector}
+    manifest = load_manifest(run)
+    matcher, judge = Matcher(manifest), Judge()
+    asked = [*_own(manifest), *thresholds]  # its own as well: a report of a bench judges them again
+    selectors = {t.name: t.selector for t in asked if t.metric == "expect" and t.selector}
     counts.selected = {name: Hits() for name in selectors}
     for block in decoded(open_index(run), Answer):
         for answer in block:
@@ -106,6 +109,13 @@ def judged(
                     counts.selected[name].hits += result.passed
             counts.slow = judge.slow
             yield answer, result
+
+
+def _own(manifest: Manifest) -> list[Threshold]:
+    try:
+        return own_thresholds(manifest)
+    except ThresholdError:
+        return []  # the report says why
 
 
 def results(run: Path) -> Iterator[Result]:

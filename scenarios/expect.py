@@ -110,10 +110,10 @@ def _schema_error(encoded: bytes) -> str | None:
     from jsonschema.exceptions import SchemaError
 
     schema = msgspec.json.decode(encoded)
-    made = schema_validator(schema)
     try:
-        made.check_schema(schema)
-        missing = _missing(schema, made.ID_OF(made.META_SCHEMA))
+        kind = _dialect(schema)
+        kind.check_schema(schema)
+        missing = _missing(schema, kind.ID_OF(kind.META_SCHEMA))
     except SchemaError as error:
         return f"is no schema: {error.json_path}: {error.message[:200]}"
     except RecursionError:
@@ -125,11 +125,16 @@ def _schema_error(encoded: bytes) -> str | None:
 
 def schema_validator(schema: Any) -> Any:
     """A validator that fetches nothing: what a schema refers to has to stand in it."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import validator_for
     from referencing.jsonschema import EMPTY_REGISTRY
 
-    return validator_for(schema, default=Draft202012Validator)(schema, registry=EMPTY_REGISTRY)
+    return _dialect(schema)(schema, registry=EMPTY_REGISTRY)
+
+
+def _dialect(schema: Any) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+
+    return validator_for(schema, default=Draft202012Validator)
 
 
 def _missing(schema: Any, dialect: str) -> str | None:

@@ -83,8 +83,8 @@ def _slim(run: Path, output: Path | None, to: str | None, status: str | None, ev
     if output is None or to_stdout(output):
         raise click.UsageError("--slim needs a folder to write: -o DIR")
     result = slim(run, output)
-    sizes = f"{result.before_bytes / 1e6:,.2f} -> {result.after_bytes / 1e6:,.2f} MB"
-    say(f"{plural(result.lines, 'record line')} -> {output} ({sizes})")
+    sizes = f"{result.after_bytes:,} of {result.before_bytes:,} bytes"
+    say(f"{plural(result.lines, 'record')} -> {output} ({sizes})")
     if result.bad:
         say(f"left out: {plural(result.bad, 'bad line')} of the journal (`report` says where)")
 
