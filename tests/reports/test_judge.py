@@ -78,7 +78,6 @@ def test_too_few_values_are_inconclusive(bench: Any, record: Any, text: str, wor
         ("expect", "rate>50%", "(check --expect does)"),
         ("output_throughput", "value>1", "its tokens"),
         ("ttft{turn:3}", "p(50)<1s", "no answer with ttft{turn:3}"),
-        ("errors{kind:timeuot}", "count==0", "There are connect, tls"),
         ("errors{who:me}", "count==0", "no request with errors{who:me}"),
         ("errors{who:me}", "rate<1%", "no request with errors{who:me}"),
     ],
