@@ -6,7 +6,7 @@ from typing import Literal
 from xml.etree import ElementTree as Xml
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports.annotations import MOST, escape_data, escape_property, to_annotations, wanted
@@ -115,6 +115,7 @@ def test_a_suite_a_sheet() -> None:
     assert (root.get("tests"), root.get("failures")) == ("3", "2")
 
 
+@settings(deadline=None)
 @given(name=st.text(max_size=30), words=st.text(max_size=30), verdict=st.sampled_from(WORDS))
 def test_any_text_comes_back_out_of_the_xml(name: str, words: str, verdict: Word) -> None:
     [case] = parsed(Sheet(title=name, rows=[Row(name=name, verdict=verdict, words=words)]))[0]
@@ -161,6 +162,7 @@ def undone(text: str) -> str:
     return text
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_ends_a_line_or_a_property(text: str) -> None:
     data, value = escape_data(text), escape_property(text)

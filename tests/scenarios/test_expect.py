@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenarios.bodies import Settings
@@ -106,6 +106,7 @@ json_values = st.recursive(
 schemas = st.dictionaries(st.sampled_from(["type", "$ref", "$id", "items", "pattern"]), json_values)
 
 
+@settings(deadline=None)
 @given(
     value=json_values
     | st.dictionaries(st.sampled_from(CHECKS), json_values, max_size=4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.record import ErrorKind
@@ -193,6 +193,7 @@ values = st.text(
 )
 
 
+@settings(deadline=None)
 @given(
     metric=st.sampled_from(SELECTABLE),
     selector=st.dictionaries(keys, values.map(str.strip).filter(bool), max_size=3),
