@@ -34,7 +34,8 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(escape(cell) for cell in cells) + " |"
 
 
-def _grid(table: Table, *, text_columns: int = 1) -> list[str]:
+def grid(table: Table, *, text_columns: int = 1) -> list[str]:
+    """A table; the first columns are text, the others numbers."""
     marks = ["---" if i < text_columns else "---:" for i in range(len(table.header))]
     return [_row(table.header), "| " + " | ".join(marks) + " |", *map(_row, table.rows), ""]
 
@@ -55,7 +56,7 @@ def section_lines(sections: list[Section]) -> list[str]:
         if section.facts:
             out += _facts(section.facts)
         for table, text_columns in section.tables:
-            out += _grid(table, text_columns=text_columns)
+            out += grid(table, text_columns=text_columns)
         if section.bullets:
             out += [*(f"- {escape(sentence)}" for sentence in section.bullets), ""]
     return out
@@ -81,14 +82,14 @@ def _one(summary: Summary) -> list[str]:
         if measured:
             out += ["### Times of answered, streamed requests", ""]
             for table in measured:
-                out += _grid(table)
+                out += grid(table)
             if missing := absent(summary):
                 out += [f"No values: {escape(', '.join(missing))}.", ""]
         out += section_lines(below(summary))
         if (by_endpoint := endpoints(summary)).rows:
-            out += ["### Endpoints", "", *_grid(by_endpoint)]
+            out += ["### Endpoints", "", *grid(by_endpoint)]
         if summary.sessions and (summary.bench is None or len(summary.sessions) > 1):
-            out += ["### Sessions", "", *_grid(sessions(summary), text_columns=2)]
+            out += ["### Sessions", "", *grid(sessions(summary), text_columns=2)]
     return [*out, *_bullets("Notes", notes(summary)), *_bullets("Next", next_steps(summary))]
 
 
@@ -107,8 +108,8 @@ def _several(summaries: list[Summary]) -> list[str]:
         "",
     ]
     if (table := compared(summaries)).rows:
-        out += _grid(table)
-    out += _grid(side_by_side(summaries))
+        out += grid(table)
+    out += grid(side_by_side(summaries))
     for summary in summaries:
         out += _bullets(f"Notes on {summary.path}", notes(summary))
     return out

@@ -15,6 +15,7 @@ COMMANDS = {
     "status": "How far a run is, while it runs or after.",
     "bench": "A load, and how long tokens took under it; judged, and whether to trust it.",
     "report": "A run's numbers: text, JSON, CSV, Markdown.",
+    "check": "Thresholds and expected answers against a recorded run; exit code for CI.",
     "compare": "Did it get worse? Two sets of runs, a verdict per metric.",
     "probe": "A handful of requests that say how an endpoint behaves, and which flags to set.",
     "scenarios": "List and show the scenarios that are shipped, for bench.",

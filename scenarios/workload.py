@@ -66,6 +66,8 @@ class Described(msgspec.Struct, frozen=True):
     rows: int | None = None
     left_out: int = 0
     """Rows of the file that cannot be sent."""
+    expects: int = 0
+    """Rows that say what they expect of their answer."""
     distinct: int | None = None
     """Different prompts; `None`: as many as are asked."""
 
@@ -169,6 +171,7 @@ class Workload:
             sha256=found.sha256,
             rows=len(ready),
             left_out=found.left_out,
+            expects=sum(row.expects for row in found.rows),
             distinct=len({prompt.prompt_id for prompt in ready}),
         )
         if self._rows:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner.commands.judged import verdict_files
 from runner.commands.options import (
     Amount,
     Tag,
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to print at the end.",
 )
+@verdict_files
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> None:
     """Put a load on an endpoint, time every token, and say whether the numbers can be trusted.
@@ -108,6 +110,7 @@ def command(context: click.Context, /, **given: Any) -> None:
 
 def _command(given: dict[str, Any]) -> int:
     from runner.commands.bench_setup import make, scenario_of
+    from runner.commands.judged import check_files
     from runner.prices import PriceError
     from runner.store import StoreError
     from runner.target import TargetError
@@ -122,6 +125,7 @@ def _command(given: dict[str, Any]) -> int:
 
             _note(notes)
             return 0 if show(to_toml(scenario)) else 1
+        check_files(given)
         made = make(scenario, given)
     except (ScenarioError, StoreError, PromptError, TargetError, PriceError) as exc:
         stop(str(exc), 2)

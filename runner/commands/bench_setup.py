@@ -94,6 +94,7 @@ def make(scenario: Scenario, given: dict[str, Any]) -> Made:
     rows = _trace(scenario)
     course = _course(scenario, rows, len(scenarios), settings)  # one: all targets get the same load
     workloads = [Workload(one, rows=rows) for one in scenarios.values()]
+    _check_thresholds(scenario, workloads[0])
     prices = [_prices_of(one.target, given) for one in scenarios.values()]
     withheld = [withheld_key(reach.target, name) for name, reach in zip(scenarios, reaches, strict=True)]
     notes = [*warnings(scenario), *_left_out(workloads[0]), *_unfitted(scenario, settings)]
@@ -250,6 +251,22 @@ def _trace(scenario: Scenario) -> list[TraceRow] | None:
     return rows_of_run(Path(load.trace)) if Path(load.trace).is_dir() else rows_of(load)
 
 
+def _check_thresholds(scenario: Scenario, workload: Workload) -> None:
+    """What no run of this scenario could measure is found before it is paid for."""
+    from scenarios.scenario import ScenarioError
+    from scenarios.thresholds import parse_all
+
+    thresholds = parse_all(scenario.thresholds)
+    told = workload.describe()
+    if any(threshold.metric == "expect" for threshold in thresholds) and not told.expects:
+        where = f"no row of {told.name}" if told.kind == "file" else "none of the prompts"
+        raise ScenarioError(
+            f"judges answers, and {where} says what it expects",
+            key="thresholds.expect",
+            hint="give rows an `expect` column, or leave the threshold out",
+        )
+
+
 def _left_out(workload: Workload) -> list[str]:
     count = workload.describe().left_out
     return [f"{count:,} rows of the file cannot be sent and are left out"] if count else []
@@ -261,7 +278,8 @@ def _prompt_file(workload: Workload) -> PromptFile | None:
     told = workload.describe()
     if told.name is None or told.sha256 is None:
         return None
-    return PromptFile(name=told.name, sha256=told.sha256, rows=told.rows or 0, requests=told.rows or 0)
+    rows = told.rows or 0
+    return PromptFile(name=told.name, sha256=told.sha256, rows=rows, requests=rows, expects=told.expects)
 
 
 def _unfitted(scenario: Scenario, settings: Settings) -> list[str]:

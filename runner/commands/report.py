@@ -81,7 +81,7 @@ def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | N
     RUN is the folder that `run` or `bench` printed; without one, the latest. Several stand side by side and
     are never pooled.
     """
-    from reports.export import refuse_own
+    from reports.files import refuse_own
     from reports.formats import RENDERERS
     from reports.metrics import summarize
     from runner.store import StoreError, load_manifest, resolve_run
