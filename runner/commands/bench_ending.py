@@ -30,7 +30,7 @@ def finish(made: Made, given: dict[str, Any]) -> int:
     stopped = 0
     try:
         for aim in made.aims:
-            _expectations(aim)
+            judge_answers(aim)
         summaries = _summaries(made.aims)
         if given["calibrate"]:
             # What was measured is safe, and shown, whatever becomes of this.
@@ -48,7 +48,7 @@ def finish(made: Made, given: dict[str, Any]) -> int:
     return min(codes, key=_ORDER.index)
 
 
-def _expectations(aim: Aim) -> None:
+def judge_answers(aim: Aim) -> None:
     """Hold the answers against what their rows expect: they are all in the journal by now."""
     from reports.expect import expectations
     from runner.commands.judged import expects_something
