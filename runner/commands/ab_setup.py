@@ -200,7 +200,16 @@ def _notes(a: Checked, b: Checked, declared: dict[str, Any], settings: Settings)
     unlike = [key for key in declared if key.startswith(("load.", "prompts.", "request."))]
     if unlike:
         notes.append(f"the sides differ in {', '.join(unlike)}: that is part of what is compared")
-    if _has_key(a) and not _has_key(b):
+    return [*notes, *_key_notes(a, b)]
+
+
+def _key_notes(a: Checked, b: Checked) -> list[str]:
+    """What key goes nowhere, although somebody may expect it to."""
+    from runner.commands.bench_setup import withheld_key
+
+    withheld = {name: withheld_key(side.target, "") for name, side in (("a", a), ("b", b))}
+    notes = [f"side {name}: {note}" for name, note in withheld.items() if note is not None]
+    if _has_key(a) and not _has_key(b) and withheld["b"] is None:
         notes.append("side b gets no key: a's is for a's host. Name b's own with --api-key-env-b")
     return notes
 
