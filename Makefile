@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test check format bench real clean
+.PHONY: help run test check format bench real gate-e2e clean
 
 help:
 	@echo "make run     the whole job on the embedded mock server: prompts in, answers and a report out"
@@ -13,6 +13,7 @@ help:
 	@echo "make format  mend format and what lint can mend"
 	@echo "make bench   our speed against a plain openai-SDK script, in one run, as ratios"
 	@echo "make real    the job against a real model server on this machine (downloads 127 MB)"
+	@echo "make gate-e2e 20 A/A gates and 10 slowed ones on the mock: about 20 minutes; QUICK=1 for a look"
 	@echo "make clean   remove the virtual environment and what was made"
 
 $(READY): pyproject.toml
@@ -43,6 +44,9 @@ bench: $(READY)
 
 real: $(READY)
 	$(BIN)/python -m bench.real
+
+gate-e2e: $(READY)
+	$(BIN)/python -m bench.gate $(if $(QUICK),--quick)
 
 clean:
 	rm -rf $(VENV) .real .bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from reports.distribution import Distribution
-
 Level = Literal["OK", "WARN", "INVALID"]
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
@@ -236,6 +234,5 @@ class Bench(Struct, kw_only=True):
     calibration: dict[str, Any] | None = None
     labels: list[Label] = []
     unjudged: dict[str, str] = {}  # what could not be judged, and why
-    selected: dict[str, Distribution] = {}  # by threshold: `ttft{turn:1}`
     validity: Validity
     verdicts: list[Verdict] = []

@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from msgspec import Struct, field
+from msgspec import Struct
 
 from reports.bench import Bench, Client, Conversations, Load, Unserved, Validity
-from reports.distribution import NEEDS, Values
-from reports.frame import frame, gaps_us
+from reports.distribution import NEEDS
+from reports.frame import frame
 from reports.gauge import read_cpu, read_gc, read_lag, read_load, session_of, table
 from reports.judge import judge
 from reports.labels import labels
 from reports.rows import Row
 from reports.server_metrics import read_server
-from reports.summary import POOLED, Summary
+from reports.summary import Summary
 from reports.validity import STOPPED, assess
 from reports.windows import BenchTally
 from runner.store import Manifest, Session
-from scenarios.thresholds import METRICS, SLO_METRICS, Threshold, ThresholdError, with_defaults
+from scenarios.thresholds import SLO_METRICS, Threshold, ThresholdError, with_defaults
 from scenarios.units import seconds
 
 
@@ -33,11 +33,6 @@ class Plan(Struct):
     tally: BenchTally
     thresholds: list[Threshold]
     unjudged: dict[str, str]
-    selected: dict[str, tuple[Threshold, Values]] = field(default_factory=dict)
-
-    def percentiles(self, metric: str) -> set[float]:
-        """Percentiles that thresholds ask of a metric."""
-        return {t.p for t in self.thresholds if metric in {t.metric, t.name} and t.p is not None}
 
     def add(self, rows: Sequence[Row], block: pd.DataFrame) -> None:
         """Take a block of measured records."""
@@ -46,8 +41,6 @@ class Plan(Struct):
             if not here.all():
                 rows, block = [row for row, use in zip(rows, here, strict=True) if use], block[here]
         self.tally.add(rows, block)
-        for threshold, values in self.selected.values():
-            values.add(_selected(rows, block, threshold))
 
     def add_warmup(self, rows: Sequence[Row]) -> None:
         """Take a block of warm-up records; other sessions' have no part in the window of this one."""
@@ -64,19 +57,6 @@ class Plan(Struct):
         return max(0, (self.load.unsent or 0) - recorded)
 
 
-def _selected(rows: Sequence[Row], block: pd.DataFrame, threshold: Threshold) -> Any:
-    """The values of a threshold's metric in the records its selector names."""
-    keep = (block["status"] == "ok") & block["streamed"]
-    for key, value in threshold.selector.items():
-        if key not in block:
-            return pd.Series([], dtype="float64").to_numpy()
-        keep &= block[key].astype("str") == value
-    if threshold.metric in POOLED:
-        return gaps_us([row for row, use in zip(rows, keep, strict=True) if use]) / 1e3
-    column = "output_rate_tokens_per_s" if threshold.metric == "output_rate" else f"{threshold.metric}_ms"
-    return block[column].to_numpy(dtype="float64")[keep.to_numpy(dtype=bool)]
-
-
 def _slo_ms(scenario: dict[str, Any], unjudged: dict[str, str]) -> dict[str, float]:
     out = {}
     for name, limit in table(scenario.get("slo")).items():
@@ -89,20 +69,32 @@ def _slo_ms(scenario: dict[str, Any], unjudged: dict[str, str]) -> dict[str, flo
     return {} if "goodput" in unjudged else out
 
 
-def plan(manifest: Manifest) -> Plan | None:
-    """What to count; `None` for a run that is no bench."""
+def own_thresholds(manifest: Manifest) -> list[Threshold]:
+    """Those a run is judged by where nobody gives others: the scenario's, and the defaults; a `run` has none.
+
+    Raises:
+        ThresholdError: the manifest's cannot be judged.
+    """
+    if manifest.kind != "bench":
+        return []
+    try:
+        return with_defaults(table(manifest.scenario.get("thresholds")))
+    except (TypeError, AttributeError) as exc:
+        raise ThresholdError(str(exc)) from None
+
+
+def plan(manifest: Manifest, thresholds: Sequence[Threshold] | None = None) -> Plan | None:
+    """What to count; `None` for a run that is no bench. `thresholds`: to judge instead of its own."""
     if manifest.kind != "bench":
         return None
     session, unjudged = session_of(manifest), dict[str, str]()
     load = read_load(manifest, session)
     try:
-        thresholds = with_defaults(table(manifest.scenario.get("thresholds")))
-    except (ThresholdError, TypeError, AttributeError) as exc:
-        thresholds, unjudged["thresholds"] = [], str(exc)
+        judged = own_thresholds(manifest) if thresholds is None else list(thresholds)
+    except ThresholdError as exc:
+        judged, unjudged["thresholds"] = [], str(exc)
     tally = BenchTally(load, _slo_ms(manifest.scenario, unjudged))
-    found = Plan(session, load, tally, thresholds, unjudged)
-    found.selected = {t.name: (t, Values()) for t in thresholds if t.selector and t.metric != "errors"}
-    return found
+    return Plan(session, load, tally, judged, unjudged)
 
 
 def _client(summary: Summary, found: Plan) -> Client:
@@ -199,16 +191,6 @@ def finish(summary: Summary, found: Plan, run: Path) -> Bench:
         calibration=table(gauge.get("calibration")) or None,
         labels=given,
         unjudged=found.unjudged | unjudged,
-        selected={
-            name: values.distribution(
-                METRICS[t.metric].unit,
-                more=found.percentiles(t.name),
-                withheld=summary.metrics["itl"].withheld if t.metric in POOLED else None,
-                intervals=t.metric not in POOLED,
-            )
-            for name, (t, values) in found.selected.items()
-            if values.n
-        },
         validity=Validity(level="OK"),
     )
     summary.bench = bench

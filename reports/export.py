@@ -7,10 +7,7 @@ file is written beside its place, fsynced and renamed: a failing export leaves w
 from __future__ import annotations
 
 import csv
-import os
-import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
@@ -21,8 +18,9 @@ from msgspec import Raw, Struct, field
 
 from reports import batch
 from reports.dataset import AnswerRecord, Layout, layout, outcome
+from reports.files import refuse_own, replacing
 from reports.rows import decoded, only, open_index
-from runner.store import CURRENT, MANIFEST, PROGRESS, Index, StoreError, current_ids, inside, load_manifest
+from runner.store import Index, StoreError, current_ids, inside, load_manifest
 
 Format = Literal["jsonl", "csv", "parquet", "openai-batch"]
 Status = Literal["ok", "error", "cancelled", "all"]
@@ -157,42 +155,6 @@ def _write_parquet(
 _WRITERS: dict[str, Write] = {"jsonl": _write_jsonl, "csv": _write_csv, "parquet": _write_parquet}
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes `path`'s place at the end, or leaves nothing."""
-    if path.exists() and not path.is_file():  # /dev/null, a pipe: nothing to replace, and it must stay
-        with path.open("wb") as out:
-            yield out
-        return
-    place = Path(os.path.realpath(path))
-    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(place)
-        folder = os.open(place.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def refuse_own(out: Path) -> None:
-    """Check that a file to write is no part of a run: no derived file may replace a paid answer.
-
-    Raises:
-        StoreError: it is.
-    """
-    place = Path(os.path.realpath(out))
-    own = place.name in {MANIFEST, PROGRESS, CURRENT} or re.fullmatch(r"records.*\.jsonl", place.name)
-    if own and (place.parent / MANIFEST).exists():
-        raise StoreError(f"{out} belongs to a run itself. Give another -o.")
-
-
 def errors_path(out: Path) -> Path:
     """Where the failures of an OpenAI Batch export go: `<stem>_errors.jsonl` beside it."""
     return out.with_name(f"{out.stem}_errors.jsonl")
@@ -259,16 +221,16 @@ def _write(selection: _Selection, run: Path, to: Format, out: Path | BinaryIO) -
             _dataset(selection, to, out)
         return
     if to != "openai-batch":
-        with _replacing(out) as stream:
+        with replacing(out) as stream:
             _dataset(selection, to, stream)
         return
-    with _replacing(out) as stream:
+    with replacing(out) as stream:
         if selection.status == "ok":
             _batch(selection, _api(run), stream, None)
             return
         # Written even when it stays empty: an older export's failures must not stand beside new answers.
         selection.result.errors_path = errors_path(out)
-        with _replacing(errors_path(out)) as failures:
+        with replacing(errors_path(out)) as failures:
             _batch(selection, _api(run), stream, failures)
 
 
@@ -299,7 +261,8 @@ def export_dataset(
     Raises:
         StoreError: the run cannot be read, the file not written, or the format not.
     """
-    load_manifest(run)
+    if load_manifest(run).slim:
+        raise StoreError(f"{run} is a slim copy, without texts. Export from the run it was made of.")
     form = require(to or format_of(out if isinstance(out, Path) else None))
     place = run / _DEFAULT_NAMES[form] if out is None else out
     if isinstance(place, Path):

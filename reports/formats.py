@@ -65,6 +65,8 @@ def _single(summary: Summary) -> Iterator[dict[str, Any]]:
         ("total_cost", "currency", cost.answers_known + cost.lost_known, cost.total),
         ("total_cost_at_most", "currency", cost.answers + cost.lost_attempts, cost.at_most),
     ]
+    if (expect := summary.expect) is not None and expect.judged:
+        values.append(("expect", "share", expect.judged, expect.passed / expect.judged))
     for name, unit, n, value in values:
         yield {"metric": name, "unit": unit, "n": n, "value": value}
 

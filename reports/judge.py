@@ -20,7 +20,7 @@ from reports.cells import amount, number, several, share
 from reports.distribution import Distribution, WithFailures, name_of
 from reports.gauge import table
 from reports.intervals import CONFIDENCE, mean_interval, needs, reliable, share_interval
-from reports.summary import POOLED, Summary
+from reports.summary import POOLED, Hits, Summary
 from scenarios.thresholds import DEFAULTS, METRICS, Threshold
 
 _HOLDS: dict[str, Callable[[float, float], bool]] = {
@@ -105,13 +105,13 @@ def _of_range(least: float, most: float, threshold: Threshold) -> Outcome:
 
 def _find(summary: Summary, threshold: Threshold) -> _Found:
     metric, bench = threshold.metric, summary.bench
+    if metric == "expect":
+        return _expect(summary, threshold)
     if threshold.selector and metric != "errors":
-        selected = bench.selected.get(threshold.name) if bench else None
-        return (
-            _Found(why=f"no data: no answer with {threshold.name}")
-            if selected is None
-            else _of(selected, threshold)
-        )
+        selected = summary.selected.get(threshold.name)
+        if selected is None:
+            return _Found(why=f"no data: no answer with {threshold.name}{_no_columns(summary)}")
+        return _of(selected, threshold)
     if metric in summary.metrics:
         return _of(summary.metrics[metric], threshold)
     if metric == "errors":
@@ -125,7 +125,30 @@ def _find(summary: Summary, threshold: Threshold) -> _Found:
     if bench is not None and metric == "unserved":
         unserved = bench.unserved
         return _of_share(unserved.n, unserved.of, threshold, "no arrival was due")
-    return _Found(why=f"no data: this run has no {metric}")
+    only = "" if bench is not None else ", which only a bench measures"
+    return _Found(why=f"no data: this run has no {metric}{only}")
+
+
+def _no_columns(summary: Summary) -> str:
+    return " (a slim copy has no columns of yours: judge the whole run)" if summary.slim else ""
+
+
+def _expect(summary: Summary, threshold: Threshold) -> _Found:
+    expect = summary.expect
+    if expect is None:
+        return _Found(why="no data: no answer was held against what its row expects (check --expect does)")
+    hits, n = expect.passed, expect.judged
+    if threshold.selector:
+        selected = expect.selected.get(threshold.name)
+        if selected is None or not selected.n:
+            return _Found(why=f"no data: no row that expects something, with {threshold.name}")
+        hits, n = selected.hits, selected.n
+    if not n:
+        return _Found(why="no data: no row expects anything")
+    found = _of_share(hits, n, threshold)
+    if expect.left_out:
+        found.warnings = [f"{expect.left_out:,} requests that were cancelled are not judged."]
+    return found
 
 
 def _of(d: Distribution, threshold: Threshold) -> _Found:
@@ -203,12 +226,13 @@ def _of_share(
 
 
 def _errors(summary: Summary, threshold: Threshold) -> _Found:
-    requests, selector = summary.requests, threshold.selector
-    if not selector:
+    requests = summary.requests
+    if not threshold.selector:
         return _of_share(requests.error, requests.ok + requests.error, threshold)
-    if set(selector) != {"kind"}:
-        return _Found(why=f"no data: errors are told apart by kind, not by {', '.join(selector)}")
-    return _of_share(requests.error_kinds.get(selector["kind"], 0), requests.ok + requests.error, threshold)
+    selected = summary.selected_errors.get(threshold.name, Hits())
+    if not selected.n:
+        return _Found(why=f"no data: no request with {threshold.name}{_no_columns(summary)}")
+    return _of_share(selected.hits, selected.n, threshold)
 
 
 def _cost(summary: Summary) -> _Found:

@@ -23,56 +23,58 @@ from reports.tables import (
 _MARKUP = re.compile(r"[\\`\[\]*_#!|~]")
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """So that no text becomes markup."""
     # What a server or a file says must not become markup: a link, an image, HTML, a heading, another cell.
     escaped = _MARKUP.sub(r"\\\g<0>", one_line(text))
     return escaped.replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
+    return "| " + " | ".join(escape(cell) for cell in cells) + " |"
 
 
-def _grid(table: Table, *, text_columns: int = 1) -> list[str]:
+def grid(table: Table, *, text_columns: int = 1) -> list[str]:
+    """A table; the first columns are text, the others numbers."""
     marks = ["---" if i < text_columns else "---:" for i in range(len(table.header))]
     return [_row(table.header), "| " + " | ".join(marks) + " |", *map(_row, table.rows), ""]
 
 
 def _facts(facts: list[Fact]) -> list[str]:
-    return [*(f"- **{_escape(label)}**: {_escape(' '.join(value.split()))}" for label, value in facts), ""]
+    return [*(f"- **{escape(label)}**: {escape(' '.join(value.split()))}" for label, value in facts), ""]
 
 
 def _bullets(title: str, sentences: list[str]) -> list[str]:
-    return [f"### {_escape(title)}", "", *(f"- {_escape(s)}" for s in sentences), ""] if sentences else []
+    return [f"### {escape(title)}", "", *(f"- {escape(s)}" for s in sentences), ""] if sentences else []
 
 
 def section_lines(sections: list[Section]) -> list[str]:
     """Titled parts, one after the other."""
     out = []
     for section in sections:
-        out += [f"### {_escape(section.title)}", ""]
+        out += [f"### {escape(section.title)}", ""]
         if section.facts:
             out += _facts(section.facts)
         for table, text_columns in section.tables:
-            out += _grid(table, text_columns=text_columns)
+            out += grid(table, text_columns=text_columns)
         if section.bullets:
-            out += [*(f"- {_escape(sentence)}" for sentence in section.bullets), ""]
+            out += [*(f"- {escape(sentence)}" for sentence in section.bullets), ""]
     return out
 
 
 def _headline(summary: Summary) -> list[str]:
     line, reasons = headline(summary)
     return [
-        f"**{_escape(line)}**",
+        f"**{escape(line)}**",
         "",
-        *(f"- {_escape(reason)}" for reason in reasons),
+        *(f"- {escape(reason)}" for reason in reasons),
         *([""] if reasons else []),
     ]
 
 
 def _one(summary: Summary) -> list[str]:
-    out = [f"## {_escape(summary.path)}", "", *([] if summary.bench is None else _headline(summary))]
-    out += [f"**{_escape(verdict(summary))}**", "", *_facts(origin(summary)), *section_lines(above(summary))]
+    out = [f"## {escape(summary.path)}", "", *([] if summary.bench is None else _headline(summary))]
+    out += [f"**{escape(verdict(summary))}**", "", *_facts(origin(summary)), *section_lines(above(summary))]
     if summary.journal.ids:
         out += ["### Requests", "", *_facts(outcome(summary))]
         measured = [t for t in (times(summary), rates(summary), with_failures(summary)) if t.rows]
@@ -80,14 +82,14 @@ def _one(summary: Summary) -> list[str]:
         if measured:
             out += ["### Times of answered, streamed requests", ""]
             for table in measured:
-                out += _grid(table)
+                out += grid(table)
             if missing := absent(summary):
-                out += [f"No values: {_escape(', '.join(missing))}.", ""]
+                out += [f"No values: {escape(', '.join(missing))}.", ""]
         out += section_lines(below(summary))
         if (by_endpoint := endpoints(summary)).rows:
-            out += ["### Endpoints", "", *_grid(by_endpoint)]
+            out += ["### Endpoints", "", *grid(by_endpoint)]
         if summary.sessions and (summary.bench is None or len(summary.sessions) > 1):
-            out += ["### Sessions", "", *_grid(sessions(summary), text_columns=2)]
+            out += ["### Sessions", "", *grid(sessions(summary), text_columns=2)]
     return [*out, *_bullets("Notes", notes(summary)), *_bullets("Next", next_steps(summary))]
 
 
@@ -100,14 +102,14 @@ def _several(summaries: list[Summary]) -> list[str]:
     out = ["## Runs", ""]
     out += [
         *(
-            f"- {_escape(summary.path)}: **{_escape(_fit(summary) + verdict(summary))}**"
+            f"- {escape(summary.path)}: **{escape(_fit(summary) + verdict(summary))}**"
             for summary in summaries
         ),
         "",
     ]
     if (table := compared(summaries)).rows:
-        out += _grid(table)
-    out += _grid(side_by_side(summaries))
+        out += grid(table)
+    out += grid(side_by_side(summaries))
     for summary in summaries:
         out += _bullets(f"Notes on {summary.path}", notes(summary))
     return out

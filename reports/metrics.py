@@ -18,6 +18,7 @@ from msgspec import Struct, UnsetType, field
 
 from reports.bench_part import Plan, finish, plan
 from reports.distribution import Distribution, Values
+from reports.expect import stored
 from reports.frame import frame, gaps_us
 from reports.paid import STALE, Paid, count_accepted, count_lost
 from reports.rows import (
@@ -29,6 +30,7 @@ from reports.rows import (
     latest_instants,
     open_index,
 )
+from reports.select import Selections
 from reports.sessions import SessionCount, count_sessions, session_totals
 from reports.summary import (
     POOLED,
@@ -45,6 +47,7 @@ from reports.summary import (
 )
 from reports.validity import COALESCED_LIMIT
 from runner.store import AGAIN, FAILED, OK, Index, Manifest, current_ids, inside, load_manifest, resolve_run
+from scenarios.thresholds import Threshold
 
 _COLUMNS = {
     **{name: f"{name}_ms" for name in TIMES if name != "itl"},
@@ -52,7 +55,7 @@ _COLUMNS = {
 }
 
 
-class _Tally(Struct):
+class _Tally(Struct, kw_only=True):
     """What one pass keeps."""
 
     requests: Requests = field(default_factory=Requests)
@@ -66,6 +69,8 @@ class _Tally(Struct):
     values: dict[str, Values] = field(default_factory=lambda: {name: Values() for name in (*TIMES, *RATES)})
     failures: int = 0
     bench: Plan | None = None
+    thresholds: list[Threshold] = []
+    selections: Selections
 
 
 def _bump(counts: dict[str, int], keys: Iterable[str]) -> None:
@@ -154,6 +159,8 @@ def _add(tally: _Tally, rows: Sequence[Row]) -> None:
     timed = (block["status"] == "ok").to_numpy(dtype=bool) & block["streamed"].to_numpy(dtype=bool)
     for name, column in _COLUMNS.items():
         tally.values[name].add(block[column].to_numpy(dtype=np.float64)[timed])
+    if tally.selections:
+        tally.selections.add(measured, block, timed)
     _count_endpoints(tally, block, timed)
     _count_chunks(tally, [row for row in measured if row.status == "ok" and row.streamed])
     if tally.bench is not None:
@@ -161,21 +168,27 @@ def _add(tally: _Tally, rows: Sequence[Row]) -> None:
         tally.bench.add(measured, block)
 
 
+def _withheld(chunks: Chunks) -> str | None:
+    """Why `itl` has no percentiles."""
+    if not chunks.gaps or chunks.coalesced / chunks.gaps <= COALESCED_LIMIT:
+        return None
+    share = chunks.coalesced / chunks.gaps
+    return f"{share:.0%} of chunks came in the same read as the one before: their gaps are not the server's"
+
+
 def _distributions(tally: _Tally) -> dict[str, Distribution]:
-    chunks, why, bench = tally.chunks, None, tally.bench
+    why, bench = _withheld(tally.chunks), tally.bench
     failures = tally.failures + (bench.missed() if bench else 0)
-    if chunks.gaps and chunks.coalesced / chunks.gaps > COALESCED_LIMIT:
-        share = chunks.coalesced / chunks.gaps
-        why = (
-            f"{share:.0%} of chunks came in the same read as the one before: their gaps are not the server's"
-        )
+    asked = {
+        name: {t.p for t in tally.thresholds if t.metric == name and t.p is not None} for name in tally.values
+    }
     return {
         name: values.distribution(
             "tokens/s" if name in RATES else "ms",
             withheld=why if name == "itl" else None,
             failures=failures if name in WITH_FAILURES else None,
-            more=bench.percentiles(name) if bench else (),
-            intervals=bench is not None and name not in POOLED,
+            more=asked[name],
+            intervals=(bench is not None or bool(tally.thresholds)) and name not in POOLED,
         )
         for name, values in tally.values.items()
     }
@@ -228,8 +241,19 @@ def _believable(rows: list[Row], ends: dict[int, int], damaged: list[str]) -> li
     return good
 
 
-def summarize(run: str | Path) -> Summary:
+def _tally_for(manifest: Manifest, thresholds: Sequence[Threshold] | None) -> _Tally:
+    found = plan(manifest, thresholds)
+    judged = found.thresholds if found is not None else list(thresholds or ())
+    return _Tally(bench=found, thresholds=judged, selections=Selections(judged, manifest))
+
+
+def summarize(run: str | Path, thresholds: Sequence[Threshold] | None = None) -> Summary:
     """Every number of a run directory; works while it is still written to.
+
+    Args:
+        run: the directory.
+        thresholds: what will be judged; default: a bench's own. Percentiles, intervals and selections that
+            they ask for are given as well, and of a bench the verdicts are on them.
 
     Raises:
         StoreError: it is no run directory, or cannot be read.
@@ -238,9 +262,9 @@ def summarize(run: str | Path) -> Summary:
     manifest = load_manifest(run)
     stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
     index = open_index(run, stopped_on)
-    tally, damaged = _Tally(bench=plan(manifest)), list[str]()
+    tally, damaged = _tally_for(manifest, thresholds), list[str]()
     ends = latest_instants(manifest.sessions)
-    for rows in decoded(index, Row, bad=damaged):
+    for rows in decoded(index, tally.selections.row_type, bad=damaged):
         _add(tally, _believable(rows, ends, damaged))
     for rows in decoded_superseded(index, Row, bad=damaged):
         count_lost(tally.paid, [row for row in rows if row.phase == "measure"], superseded=True)
@@ -279,6 +303,10 @@ def summarize(run: str | Path) -> Summary:
         ),
         metrics=_distributions(tally),
         tags=manifest.tags,
+        selected=tally.selections.distributions(_withheld(tally.chunks)),
+        selected_errors=tally.selections.errors(),
+        expect=stored(run),
+        slim=manifest.slim,
     )
     if tally.bench is not None:
         finish(summary, tally.bench, run)

@@ -175,6 +175,8 @@ def _journal_notes(summary: Summary) -> list[str]:
 def notes(summary: Summary) -> list[str]:
     """Warnings, each a sentence or two."""
     out = [f"{kind}, for example: {text}" for kind, text in summary.requests.error_examples.items()]
+    if summary.slim:
+        out.append("this is a slim copy (`export --slim`): texts, bodies and columns are in the run itself.")
     out += _stream_notes(summary) + _token_notes(summary) + _cost_notes(summary)
     out += _journal_notes(summary) + _path_notes(summary)
     open_ends = [session.number for session in summary.sessions if session.wall_to_last_record]

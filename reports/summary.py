@@ -17,8 +17,8 @@ from reports.distribution import Distribution
 #   1  first version
 #   2  cost, endpoints, proxies; requests.cut; sessions[].cut and pacing. Token sums take in answers cut on
 #      purpose; tokens.lost_* the results that a later one of the same request took the place of
-#   3  tags, bench, requests.left_unserved; `ci` of distributions. Of a bench, requests.unsent is of its
-#      schedule, and requests.expected none
+#   3  tags, bench, requests.left_unserved, selected, selected_errors, expect, slim; `ci` of distributions. Of
+#      a bench, requests.unsent is of its schedule, and requests.expected none
 SUMMARY_VERSION = 3
 
 # In the order of METRICS. These are durations of answered, streamed requests of the phase `measure`.
@@ -188,6 +188,24 @@ class Journal(Struct, kw_only=True):
     damaged_ids: list[str] = []  # JSON, but no record; the first hundred
 
 
+class Hits(Struct, kw_only=True):
+    """So many of so many."""
+
+    hits: int = 0
+    n: int = 0
+
+
+class Expected(Struct, kw_only=True):
+    """What rows expected of their answers, and whether it held (`reports/expect.py`)."""
+
+    judged: int = 0  # records of the phase `measure` whose row expects something
+    passed: int = 0
+    left_out: int = 0  # such records without an answer that nobody is to blame for: cancelled by the user
+    failed: dict[str, int] = {}  # by what did not hold; a record may be in several
+    selected: dict[str, Hits] = {}  # by threshold: `expect{topic:math}`
+    slow: int = 0  # records whose pattern or schema was given up, because it took too long
+
+
 class Summary(Struct, kw_only=True):
     """Every number of one run."""
 
@@ -211,4 +229,8 @@ class Summary(Struct, kw_only=True):
     journal: Journal
     metrics: dict[str, Distribution]
     tags: dict[str, str] = {}
+    selected: dict[str, Distribution] = {}  # by threshold: `ttft{topic:math}`
+    selected_errors: dict[str, Hits] = {}  # by threshold: `errors{kind:timeout}`
+    expect: Expected | None = None  # `None`: no row expects anything, or nobody has looked since
+    slim: bool = False  # of a copy whose texts and columns were left out
     bench: Bench | None = None  # only of a bench

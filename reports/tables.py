@@ -20,10 +20,11 @@ from reports.cells import (
     share,
 )
 from reports.distribution import PERCENTILES, Distribution
+from reports.expect import RESULTS
 from reports.layout import Fact, Table, apart, cut, names
 from reports.notes import wall_s
 from reports.rows import STOP_RULE
-from reports.summary import RATES, TIMES, Summary
+from reports.summary import RATES, TIMES, Expected, Summary
 
 _PS = [f"p{p}" for p in PERCENTILES]
 _ENDED = {"budget": "--max-cost", "pilot": "pilot over"}
@@ -85,6 +86,21 @@ def _with(n: int, named: dict[str, int]) -> str:
     return f"{n:,}  {counts(named)}".rstrip()
 
 
+def expect_line(expect: Expected | None) -> str | None:
+    """What became of the expectations, in a line."""
+    if expect is None or not (expect.judged or expect.left_out):
+        return None
+    failed = ", ".join(f"{name} {n:,}" for name, n in sorted(expect.failed.items(), key=lambda x: -x[1]))
+    parts = [f"{expect.passed:,} of {expect.judged:,} answers are what their rows expect"]
+    if failed:
+        parts.append(f"did not hold: {failed} ({RESULTS} says of which)")
+    if expect.slow:
+        parts.append(f"{several(expect.slow, 'answer')} given up: the pattern or schema takes too long")
+    if expect.left_out:
+        parts.append(f"{several(expect.left_out, 'request')} cancelled, and not judged")
+    return " · ".join(parts)
+
+
 def outcome(summary: Summary) -> list[Fact]:
     """How the requests ended, what was sent again, which connections, how many tokens."""
     requests, attempts, tokens = summary.requests, summary.attempts, summary.tokens
@@ -106,6 +122,7 @@ def outcome(summary: Summary) -> list[Fact]:
         out.append(("warm-up", f"{count(requests.warmup)}  (counted nowhere else)"))
     if bench is not None and bench.load.scheduled_warmup and not requests.warmup:
         out.append(("warm-up", f"{count(bench.load.scheduled_warmup)} scheduled, none kept"))
+    out += [("expected", line) for line in (expect_line(summary.expect),) if line is not None]
     if attempts.earlier:
         of = f"{counts(attempts.error_kinds)} · of {several(attempts.requests, 'request')}"
         out.append(("retries", f"{count(attempts.earlier)}  {of}"))

@@ -41,7 +41,7 @@ def _facts(facts: list[Fact]) -> list[str]:
     return [line.replace(TIE, " ") for line in out]
 
 
-def _grid(table: Table, *, text_columns: int = 1, first: int = 0) -> list[str]:
+def aligned(table: Table, text_columns: int = 1, *, first: int = 0) -> list[str]:
     """Aligned columns: text to the left, numbers to the right; `first` is the first column's least width."""
     lines = [[one_line(cell) for cell in line] for line in (table.header, *table.rows)]
     if text_columns == len(table.header):
@@ -72,7 +72,8 @@ def _wrapped(lines: list[list[str]]) -> list[list[str]]:
     return out
 
 
-def _bullets(label: str, sentences: list[str]) -> list[str]:
+def bullets(label: str, sentences: list[str]) -> list[str]:
+    """A heading and its sentences; nothing without any."""
     if not sentences:
         return []
     out = [one_line(label)]
@@ -96,21 +97,26 @@ def _where(summary: Summary) -> list[str]:
     return ["Where", *_facts(facts)]
 
 
+def paragraph(sentence: str) -> list[str]:
+    """A sentence broken into lines."""
+    return textwrap.wrap(one_line(sentence), WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
 def section_lines(sections: list[Section]) -> list[str]:
     """Titled parts, one after the other."""
     out = []
     for section in sections:
         out += [one_line(section.title), *_facts(section.facts)]
         for table, text_columns in section.tables:
-            out += _grid(table, text_columns=text_columns)
-        out += [*_bullets("", section.bullets)[1:-1], ""]
+            out += aligned(table, text_columns=text_columns)
+        out += [*bullets("", section.bullets)[1:-1], ""]
     return out
 
 
 def _headline(summary: Summary) -> list[str]:
     """Whether the client was fit: above everything else."""
     line, reasons = headline(summary)
-    return [*(_bullets(line, reasons) or [line]), *([] if reasons else [""])]
+    return [*(bullets(line, reasons) or [line]), *([] if reasons else [""])]
 
 
 def _one(summary: Summary) -> list[str]:
@@ -118,7 +124,7 @@ def _one(summary: Summary) -> list[str]:
     line = textwrap.wrap(one_line(verdict(summary)), WIDTH, subsequent_indent="  ")
     out += [*line, "", *_facts(origin(summary)), "", *section_lines(above(summary))]
     if not summary.journal.ids:
-        return [*out, *_bullets("Notes", notes(summary)), *_where(summary)]
+        return [*out, *bullets("Notes", notes(summary)), *_where(summary)]
     out += ["Requests", *_facts(outcome(summary)), ""]
     measured = [t for t in (times(summary), rates(summary), with_failures(summary)) if t.rows]
     measured += [t for t in (intervals(summary),) if t.rows]
@@ -126,16 +132,16 @@ def _one(summary: Summary) -> list[str]:
         out.append("Times of answered, streamed requests")
         # One width for the names, so that the tables stand under each other.
         for table in measured:
-            out += [*_grid(table, first=len("ttft_sched")), ""]
+            out += [*aligned(table, first=len("ttft_sched")), ""]
         if missing := absent(summary):
             told = f"no values: {', '.join(missing)}"
             out[-1:] = [*textwrap.wrap(told, WIDTH, initial_indent="  ", subsequent_indent="    "), ""]
     out += section_lines(below(summary))
     if (by_endpoint := endpoints(summary)).rows:
-        out += ["Endpoints", *_grid(by_endpoint), ""]
+        out += ["Endpoints", *aligned(by_endpoint), ""]
     if summary.sessions and (summary.bench is None or len(summary.sessions) > 1):
-        out += ["Sessions", *_grid(sessions(summary), text_columns=2), ""]
-    return [*out, *_bullets("Notes", notes(summary)), *_where(summary)]
+        out += ["Sessions", *aligned(sessions(summary), text_columns=2), ""]
+    return [*out, *bullets("Notes", notes(summary)), *_where(summary)]
 
 
 def _fit(summary: Summary) -> str:
@@ -151,7 +157,7 @@ def _several(summaries: list[Summary]) -> list[str]:
     out.append("")
     out += _columns(compared(summaries)) + _columns(side_by_side(summaries))
     for summary in summaries:
-        out += _bullets(f"Notes on {summary.path}", notes(summary))
+        out += bullets(f"Notes on {summary.path}", notes(summary))
     return out
 
 
@@ -169,7 +175,7 @@ def _columns(table: Table) -> list[str]:
                 break
             stop += 1
         part = [[line[0], *line[start:stop]] for line in (table.header, *table.rows)]
-        out += [*_grid(Table(part[0], part[1:]), first=label), ""]
+        out += [*aligned(Table(part[0], part[1:]), first=label), ""]
         start = stop
     return out
 

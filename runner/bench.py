@@ -66,27 +66,58 @@ class Aim(msgspec.Struct, kw_only=True):
     course: Course
     prices: Prices | None = None
     name: str = ""
+    salt: str | None = None  # of the workload, which is made again once the length of prompts is known
+    proven: bool = False  # it has answered before
 
 
-def run_bench(aims: list[Aim], redact: Redactor, settings: Settings) -> None:
-    """Run the job to its end, and leave what became of it in the sessions of its directories. Blocks."""
+class Outcome(msgspec.Struct):
+    """What a job leaves behind beside its directories, for the one that comes after it."""
+
+    fit: Fit | None
+    asked_to_end: EndedBy | None  # a signal came, also where the load went on to its end
+
+
+def run_bench(
+    aims: list[Aim], redact: Redactor, settings: Settings, *, fit: Fit | None = None, patient: bool = False
+) -> Outcome:
+    """Run the job to its end, and leave what became of it in the sessions of its directories. Blocks.
+
+    Args:
+        aims: the targets, side by side.
+        redact: takes secrets out of messages.
+        settings: how to send.
+        fit: how long made-up prompts are, where that was measured before.
+        patient: the first Ctrl-C is noted and the load goes on; the second one is what else the first is.
+    """
     course = aims[0].course
     end = course.end_ns
     several = len(aims)
     total = None if course.requests is None else several * (course.requests + course.warmup_requests)
     screen = Screen(None if end is None else end / _S, total)
-    job = _Job(aims, redact, settings, screen)
+    job = _Job(aims, redact, settings, screen, fit, patient=patient)
     try:
         run_on_loop(job.main())
     finally:
         for aim in aims:
             aim.opened.journal.close()
         screen.close(job.view())
+    return job.outcome
 
 
 class _Job:
-    def __init__(self, aims: list[Aim], redact: Redactor, settings: Settings, screen: Screen) -> None:
+    def __init__(
+        self,
+        aims: list[Aim],
+        redact: Redactor,
+        settings: Settings,
+        screen: Screen,
+        fit: Fit | None = None,
+        *,
+        patient: bool = False,
+    ) -> None:
         self.loads: list[Load] = []
+        self.outcome = Outcome(fit, None)
+        self._patient = patient
         self._aims = aims
         self._redact = redact
         self._settings = settings
@@ -95,7 +126,6 @@ class _Job:
         self._signals = 0
         self._stopped = asyncio.Event()
         self._ended_by: EndedBy | None = None
-        self._fit: Fit | None = None
         self._fitted_to: Aim | None = None  # it has answered, then
 
     async def main(self) -> None:
@@ -177,11 +207,13 @@ class _Job:
                 return why
         if needs_probes(aim.scenario, self._settings.include_usage):
             # One fit for all: the same words go to each.
-            if self._fit is None:
-                self._fit = await fit_lengths(aim.scenario, endpoint.client, self._screen.say)
-                self._fitted_to = aim if self._fit.probes else None
-            aim.workload = Workload(aim.scenario, self._fit, aim.rows)
-            aim.opened.session.gauge["fit"] = msgspec.to_builtins(self._fit)
+            fit = self.outcome.fit
+            if fit is None:
+                fit = self.outcome.fit = await fit_lengths(aim.scenario, endpoint.client, self._screen.say)
+                self._fitted_to = aim if fit.probes else None
+            workload = Workload(aim.scenario, fit, aim.rows)
+            aim.workload = workload if aim.salt is None else workload.salted(aim.salt)
+            aim.opened.session.gauge["fit"] = msgspec.to_builtins(fit)
         return None
 
     async def _wait_ready(self, aim: Aim, endpoint: Endpoint) -> str | None:
@@ -214,7 +246,7 @@ class _Job:
             self._live,
             self._screen.say,
             anchor_ns=session.anchor_ns,
-            proven=settings.wait_ready or (self._fitted_to is aim),
+            proven=settings.wait_ready or aim.proven or self._fitted_to is aim,
         )
         delivery.on_first_token = load.first_token
         return load
@@ -246,6 +278,11 @@ class _Job:
             loop.add_signal_handler(signal.SIGTERM, self._signalled, "terminated")
 
     def _signalled(self, how: EndedBy) -> None:
+        self.outcome.asked_to_end = self.outcome.asked_to_end or how
+        if self._patient and self.loads and how == "interrupted":
+            self._patient = False
+            self._screen.say("ending after this run, which completes its pair; once more stops it now")
+            return
         self._signals += 1
         self._ended_by = self._ended_by or how
         self._stopped.set()

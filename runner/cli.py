@@ -15,13 +15,16 @@ COMMANDS = {
     "status": "How far a run is, while it runs or after.",
     "bench": "A load, and how long tokens took under it; judged, and whether to trust it.",
     "report": "A run's numbers: text, JSON, CSV, Markdown.",
+    "check": "Thresholds and expected answers against a recorded run; exit code for CI.",
+    "compare": "Did it get worse? Two sets of runs, a verdict per metric.",
+    "ab": "Two targets in turns, same prompts, and a verdict on the pairs.",
     "probe": "A handful of requests that say how an endpoint behaves, and which flags to set.",
     "scenarios": "List and show the scenarios that are shipped, for bench.",
     "calibrate": "This machine's own noise floor, and the largest load it can carry.",
     "mock": "Serve known streams: for demos, tests and CI without a key.",
 }
 
-_FILTERS = {"export", "status", "report", "scenarios"}  # what writes results and holds no socket
+_FILTERS = {"export", "status", "report", "check", "compare", "scenarios"}  # write results, hold no socket
 
 
 class _Commands(click.Group):

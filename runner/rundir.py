@@ -243,9 +243,11 @@ def _check_place(path: Path) -> None:
         raise StoreError(f"{path} is a file, not a folder for a run. Choose another place with -o.")
     if (path / MANIFEST).exists():
         # Before its journal is opened, and mended: a newer version's, or a bench's, is not ours to touch.
-        kind = load_manifest(path).kind
-        if kind != "run":
-            raise StoreError(f"{path} belongs to a `{kind}`. Choose another folder with -o.")
+        manifest = load_manifest(path)
+        if manifest.kind != "run":
+            raise StoreError(f"{path} belongs to a `{manifest.kind}`. Choose another folder with -o.")
+        if manifest.slim:
+            raise StoreError(f"{path} is a slim copy, without its texts. Go on in the run it was made of.")
     elif path.is_dir():
         ours = {JOURNAL, CURRENT, "records.torn"}
         others = [p.name for p in path.iterdir() if p.name not in ours and not p.name.startswith(".")]
@@ -299,7 +301,13 @@ def _begin(
 ) -> Opened:
     import numpy as np
 
-    prompts = PromptFile(name=source_name, sha256=plan.sha256, rows=plan.rows, requests=plan.requests)
+    prompts = PromptFile(
+        name=source_name,
+        sha256=plan.sha256,
+        rows=plan.rows,
+        requests=plan.requests,
+        expects=plan.expects,
+    )
     if manifest is None:
         manifest = Manifest(kind="run", created=now_text(), scenario=scenario)
     manifest.scenario, manifest.prompts = scenario, prompts

@@ -68,6 +68,7 @@ class PromptFile(msgspec.Struct):
     sha256: str
     rows: int
     requests: int
+    expects: int = 0  # rows that say what they expect of their answer
 
 
 class Manifest(msgspec.Struct):
@@ -81,6 +82,7 @@ class Manifest(msgspec.Struct):
     tags: dict[str, str] = msgspec.field(default_factory=dict)
     sessions: list[Session] = msgspec.field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
+    slim: bool = False  # a copy whose texts, bodies and columns were left out
 
 
 class Progress(msgspec.Struct):

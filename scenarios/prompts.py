@@ -32,6 +32,7 @@ import msgspec
 
 from scenarios.bodies import NO_MODEL, BodyBuilder, Built, NoModelError, Settings
 from scenarios.digests import digest_of, place_of, repeated, request_digests
+from scenarios.expect import check_expect
 from scenarios.formats import BadRow, Row, RowError, decoder
 from scenarios.request import Api, Request, body_digest, prompt_id, request_id
 from scenarios.source import Block, PromptError, Source, Stamp, blocks, file_sha256, stamp
@@ -77,6 +78,10 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
     """`digest64` of every request's id, sorted."""
     repeats: "array[int]"
     """First 64 bits of the body digests that more than one row has, sorted."""
+    unjudged: "array[int]"
+    """Places of rows whose body is good and whose `expect` is not: bad rows, too."""
+    expects: int
+    """Good rows that say what they expect of their answer."""
 
     bad: tuple[BadRow, ...]
     """The first of them."""
@@ -139,6 +144,7 @@ class Builder:
         self._samples = range(plan.settings.samples)
         self._limit = plan.limit
         self._repeats = plan.repeats
+        self._unjudged = plan.unjudged
         # How many rows with a repeated body have gone by: the only thing here that grows with repeats.
         self._seen = array("L", bytes(array("L").itemsize * len(plan.repeats)))
         self.done = False
@@ -158,7 +164,7 @@ class Builder:
             if self._limit is not None and row.index >= self._limit:
                 self.done = True
                 return
-            if type(row) is Row:
+            if type(row) is Row and place_of(self._unjudged, row.index) is None:
                 yield from self._of(row)
 
     def _of(self, row: Row) -> Iterator[Request]:
@@ -225,6 +231,8 @@ def scan(
         requests=len(digests),
         digests=digests,
         repeats=repeats,
+        unjudged=tally.unjudged,
+        expects=tally.expects,
         bad=tuple(tally.bad),
         bad_count=tally.bad_count,
         missing_columns=dict(tally.missing),
@@ -260,6 +268,8 @@ class _Tally:
         self.apis: Counter[Api] = Counter()
         self.models: Counter[str] = Counter()
         self.digests = array("Q")
+        self.unjudged = array("Q")
+        self.expects = 0
         self.custom_ids = array("Q")
 
     def add(self, row: Row | BadRow) -> None:
@@ -270,7 +280,8 @@ class _Tally:
         assert type(row) is Row
         try:
             built = self._builder.build(row.columns)
-            self.digests.append(body_digest(built.api, built.body) >> 64)
+            digest = body_digest(built.api, built.body) >> 64
+            expects = self._expects(built, row.index)
         except RowError as error:
             self.no_model += isinstance(error, NoModelError)
             if error.missing is not None:
@@ -279,11 +290,21 @@ class _Tally:
         except UnicodeEncodeError:
             self._refuse(RowError("half a surrogate pair is no text").at(row.line, row.index, self._unit))
         else:
+            self.digests.append(digest)
+            self.expects += expects
             self._accept(built)
             why = None if self._check is None else self._check(built.body)
             if why is not None:
                 self.unfit += 1
                 self.first_unfit = self.first_unfit or RowError(why).at(row.line, row.index, self._unit)
+
+    def _expects(self, built: Built, index: int) -> bool:
+        # Checked in this pass only: a schema takes longer to check than the loop that sends may stand still.
+        try:
+            return check_expect(built.row)
+        except RowError:
+            self.unjudged.append(index)
+            raise
 
     def _accept(self, built: Built) -> None:
         self.good += 1

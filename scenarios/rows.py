@@ -10,6 +10,7 @@ import msgspec
 
 from scenarios.bodies import WAYS, BodyBuilder, Built, Settings
 from scenarios.dialogue import Count, Dialogue, of_row, read_sharegpt
+from scenarios.expect import check_expect
 from scenarios.formats import BadRow, Columns, Row, RowError, decoder
 from scenarios.source import PromptError, Source, blocks, file_sha256, open_source
 
@@ -25,6 +26,8 @@ class FileRow(msgspec.Struct, frozen=True):
     """Where it is sent turn by turn; the body is that of the first turn."""
     answer_tokens: int | None = None
     """Of the recorded answer, where there is one."""
+    expects: bool = False
+    """Whether it says what it expects of its answer."""
 
 
 class FileRows(msgspec.Struct, frozen=True):
@@ -70,7 +73,8 @@ def read_rows(
             bad.append(row)
             continue
         try:
-            rows.append(_of_columns(row.columns, builder, multi_turn, count))
+            made = _of_columns(row.columns, builder, multi_turn, count)
+            rows.append(msgspec.structs.replace(made, expects=check_expect(made.built.row)))
         except RowError as error:
             bad.append(error.at(row.line, row.index, source.unit))
     if bad and not (skip_bad_rows and rows):

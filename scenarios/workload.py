@@ -15,6 +15,7 @@ digests as its recipe (see `synthetic.Made`): hashing 100,000 tokens twice would
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -28,9 +29,10 @@ from scenarios.dialogue import Conversation, Dialogue, Message
 from scenarios.draws import cut_normal, longest, tokens, uniform
 from scenarios.request import Api, Request, body_digest, prompt_id, request_id
 from scenarios.rows import FileRow, read_rows
+from scenarios.salt import Salt
 from scenarios.scenario import Lengths, Scenario, Synthetic
 from scenarios.source import PromptError, Source, file_sha256
-from scenarios.synthetic import Fit, Made, Maker, counts, load_tokenizer
+from scenarios.synthetic import Counts, Fit, Made, Maker, counts, load_tokenizer
 from scenarios.trace import TraceRow, rows_of
 from scenarios.units import seconds
 
@@ -66,6 +68,8 @@ class Described(msgspec.Struct, frozen=True):
     rows: int | None = None
     left_out: int = 0
     """Rows of the file that cannot be sent."""
+    expects: int = 0
+    """Rows that say what they expect of their answer."""
     distinct: int | None = None
     """Different prompts; `None`: as many as are asked."""
 
@@ -124,6 +128,8 @@ class Workload:
         self._count = load_tokenizer(path) if path is not None else None
         self._prompt: Callable[[int], _Prompt]
         self._described: Described
+        self._salt: Salt | None = None
+        self._counts: Counts | None = None
         self._identity: Callable[[int], tuple[int, int]] | None = None
         if self._prompts.file is not None:
             self._make_of_file(skip_bad_rows)
@@ -141,6 +147,14 @@ class Workload:
             asked_input_tokens=prompt.input_tokens,
             asked_output_tokens=prompt.output_tokens if asked is None else asked,
         )
+
+    def salted(self, text: str) -> Workload:
+        """Return the same, as a run with this salt asks it (`salt.py`). Its `prompt_id`s stay."""
+        tokens_of = self._counts
+        kinds = None if tokens_of is None else list(zip(tokens_of.first, tokens_of.rest, strict=True))
+        other = copy.copy(self)
+        other._salt = Salt(text, kinds)  # noqa: SLF001 (of the same class)
+        return other
 
     def describe(self) -> Described:
         """Return where the prompts come from."""
@@ -169,6 +183,7 @@ class Workload:
             sha256=found.sha256,
             rows=len(ready),
             left_out=found.left_out,
+            expects=sum(row.expects for row in found.rows),
             distinct=len({prompt.prompt_id for prompt in ready}),
         )
         if self._rows:
@@ -191,13 +206,15 @@ class Workload:
         synthetic = self._prompts.synthetic or Synthetic()
         lengths = [row.input_tokens for row in self._rows if row.input_tokens]
         self._lengths = synthetic.input_tokens
+        if self._count is not None:
+            self._counts = counts(self._count, self._prompts.tokenizer or "")
         self._maker = Maker(
             self._seed,
             fit,
             max([longest(synthetic.input_tokens), *lengths]),
             shared_prefix_tokens=synthetic.shared_prefix_tokens,
             unique=synthetic.unique,
-            counts=None if self._count is None else counts(self._count, self._prompts.tokenizer or ""),
+            counts=self._counts,
         )
         self._plain = BodyBuilder(self._settings).build({"prompt": "x"}).body if self._settings.model else {}
         if not self._rows:
@@ -275,6 +292,9 @@ class Workload:
             digest, occurrence = self._identity(k)
         else:
             digest, occurrence = self._digest(prompt, body), k
+        if self._salt is not None:
+            digest ^= self._salt.digest
+            body = self._salt.of(body, made=bool(prompt.stands_for))
         request = Request(
             id=request_id(digest, occurrence, 0),
             prompt_id=prompt.prompt_id,

@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("scenarios", "runner", "reports")
 HEAVY = ("aiohttp", "uvloop", "jinja2", "pandas", "scipy", "plotly", "numpy", "ray")
-# `scenarios.units` reads durations and nothing else.
-REPORTS_MAY = {"runner.record", "runner.store", "scenarios.thresholds", "scenarios.units"}
+# `scenarios.units` reads durations, `scenarios.expect` a column, and nothing else.
+REPORTS_MAY = {"runner.record", "runner.store", "scenarios.expect", "scenarios.thresholds", "scenarios.units"}
 
 
 def files(*places: str) -> list[Path]:
@@ -196,6 +196,8 @@ def test_help_imports_nothing_heavy() -> None:
     assert loaded("--version") == {"runner"}
 
 
-@pytest.mark.parametrize("command", ["run", "export", "report", "status", "probe", "scenarios", "mock"])
+@pytest.mark.parametrize(
+    "command", ["run", "export", "report", "check", "status", "compare", "ab", "probe", "scenarios", "mock"]
+)
 def test_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     assert loaded(command, "--help") == {"runner"}

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runner.commands.judged import verdict_files
+from runner.commands.load_options import load_flags
 from runner.commands.options import (
-    Amount,
     Tag,
     ends_on_sigterm,
     kept,
@@ -27,26 +28,7 @@ if TYPE_CHECKING:
 @click.command("bench")
 @click.argument("scenario", required=False)
 @one_endpoint
-@click.option(
-    "--concurrency", "-c", type=click.IntRange(1), metavar="N", help="A closed loop: N streams at once."
-)
-@click.option("--rate", type=Amount(), metavar="R", help="An open loop: R requests a second (Poisson).")
-@click.option("--requests", "-n", type=click.IntRange(1), metavar="N", help="Measure N requests.")
-@click.option("--duration", metavar="T", help="Measure for so long, as 60s or 10m.")
-@click.option(
-    "--input-tokens", type=click.IntRange(1), metavar="N", help="Length of the prompts that are made up."
-)
-@click.option("--output-tokens", type=click.IntRange(1), metavar="N", help="Limit of every answer.")
-@click.option("--prompts", metavar="FILE", help="Ask what stands in this file: anything `run` reads.")
-@click.option("--api", type=click.Choice(["chat", "completions"]), help="Endpoint family.")
-@click.option("--seed", type=int, metavar="N", help="Draws arrivals, prompts and lengths.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Any key of the scenario, as load.rate=8 (repeatable).",
-)
+@load_flags
 @click.option(
     "--targets",
     metavar="FILE",
@@ -92,6 +74,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to print at the end.",
 )
+@verdict_files
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> None:
     """Put a load on an endpoint, time every token, and say whether the numbers can be trusted.
@@ -108,6 +91,7 @@ def command(context: click.Context, /, **given: Any) -> None:
 
 def _command(given: dict[str, Any]) -> int:
     from runner.commands.bench_setup import make, scenario_of
+    from runner.commands.judged import check_files
     from runner.prices import PriceError
     from runner.store import StoreError
     from runner.target import TargetError
@@ -122,6 +106,7 @@ def _command(given: dict[str, Any]) -> int:
 
             _note(notes)
             return 0 if show(to_toml(scenario)) else 1
+        check_files(given)
         made = make(scenario, given)
     except (ScenarioError, StoreError, PromptError, TargetError, PriceError) as exc:
         stop(str(exc), 2)

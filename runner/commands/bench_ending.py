@@ -29,6 +29,8 @@ def finish(made: Made, given: dict[str, Any]) -> int:
 
     stopped = 0
     try:
+        for aim in made.aims:
+            judge_answers(aim)
         summaries = _summaries(made.aims)
         if given["calibrate"]:
             # What was measured is safe, and shown, whatever becomes of this.
@@ -36,6 +38,7 @@ def finish(made: Made, given: dict[str, Any]) -> int:
             summaries = _summaries(made.aims) if kept else summaries
     except StoreError as exc:
         stop(f"the bench is over and its records are kept, but they could not be summed up: {exc}", 1)
+    _write_verdicts(summaries, given)
     codes = [stopped, 0 if show(RENDERERS[given["form"]](summaries)) else 1]
     _say_unscraped(made.aims[0])
     codes += [
@@ -43,6 +46,25 @@ def finish(made: Made, given: dict[str, Any]) -> int:
         for aim, summary in zip(made.aims, summaries, strict=True)
     ]
     return min(codes, key=_ORDER.index)
+
+
+def judge_answers(aim: Aim) -> None:
+    """Hold the answers against what their rows expect: they are all in the journal by now."""
+    from reports.expect import expectations
+    from runner.commands.judged import expects_something
+    from scenarios.thresholds import parse_all
+
+    if expects_something(aim.opened.manifest):
+        expectations(aim.opened.path, parse_all(aim.scenario.thresholds))
+
+
+def _write_verdicts(summaries: list[Summary], given: dict[str, Any]) -> None:
+    from reports.formats import RENDERERS
+    from reports.verdicts import sheet_of
+    from runner.commands.judged import write_files
+
+    sheets = [sheet_of(one, one.bench.verdicts if one.bench is not None else []) for one in summaries]
+    write_files(sheets, given, below=RENDERERS["markdown"](summaries))
 
 
 def _summaries(aims: list[Aim]) -> list[Summary]:

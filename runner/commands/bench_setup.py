@@ -45,11 +45,17 @@ class Made(msgspec.Struct):
     notes: list[str]
 
 
-class _Reach(msgspec.Struct):
-    """How a target is reached: what never goes into a scenario."""
+class Checked(msgspec.Struct, kw_only=True):
+    """A target with its load: whatever can be wrong was looked for, and nothing is sent or written yet."""
 
-    target: Target
+    name: str
+    scenario: Any  # scenarios.scenario.Scenario
+    target: Any  # runner.target.Target
     secrets: list[str]
+    workload: Any  # scenarios.workload.Workload
+    rows: Any  # of the trace, where there is one
+    course: Any  # runner.course.Course
+    prices: Any  # runner.prices.Prices, where there are any
 
 
 def scenario_of(given: dict[str, Any], tell: Callable[[str], None]) -> Scenario:
@@ -85,55 +91,79 @@ def make(scenario: Scenario, given: dict[str, Any]) -> Made:
     """
     from runner.benchdir import discard
     from runner.redact import Redactor
-    from scenarios.cautions import warnings
-    from scenarios.workload import Workload
 
-    scenarios = _scenarios(scenario, given)
-    settings = _settings(given)
-    reaches = [_reach(one, given) for one in scenarios.values()]
-    rows = _trace(scenario)
-    course = _course(scenario, rows, len(scenarios), settings)  # one: all targets get the same load
-    workloads = [Workload(one, rows=rows) for one in scenarios.values()]
-    prices = [_prices_of(one.target, given) for one in scenarios.values()]
-    withheld = [withheld_key(reach.target, name) for name, reach in zip(scenarios, reaches, strict=True)]
-    notes = [*warnings(scenario), *_left_out(workloads[0]), *_unfitted(scenario, settings)]
-    notes += [note for note in withheld if note is not None]
-    places = _places(scenario, list(scenarios), given)
+    settings = settings_of(given)
+    checked = check_targets(scenario, given, settings)
+    withheld = [withheld_key(one.target, one.name) for one in checked]
+    notes = [*notes_on(checked[0], settings), *(note for note in withheld if note is not None)]
+    places = _places(scenario, [one.name for one in checked], given)
     aims: list[Aim] = []
     try:
-        for name, (one, reach, workload, price) in zip(
-            scenarios, zip(scenarios.values(), reaches, workloads, prices, strict=True), strict=True
-        ):
-            opened = _open(places[name], name, one, reach.target, workload, course, price, settings, given)
-            aims.append(_aim(name, one, opened, reach.target, workload, rows, course, price))
+        for one in checked:
+            aims.append(open_aim(one, places[one.name], settings, dict(given["tags"])))  # noqa: PERF401
     except BaseException:
         for aim in reversed(aims):
             discard(aim.opened)
         raise
-    return Made(aims, settings, Redactor([secret for reach in reaches for secret in reach.secrets]), notes)
+    return Made(aims, settings, Redactor([secret for one in checked for secret in one.secrets]), notes)
 
 
-def _aim(
-    name: str,
-    scenario: Scenario,
-    opened: OpenedBench,
-    target: Target,
-    workload: Workload,
-    rows: list[TraceRow] | None,
-    course: Course,
-    prices: Prices | None,
-) -> Aim:
+def check_targets(scenario: Scenario, given: dict[str, Any], settings: Settings) -> list[Checked]:
+    """Every target with its load, checked.
+
+    Raises:
+        ScenarioError, PromptError, TargetError, PriceError: with what to do.
+    """
+    from scenarios.workload import Workload
+
+    scenarios = _scenarios(scenario, given)
+    reaches = [_reach(one, given) for one in scenarios.values()]
+    rows = trace_rows(scenario)
+    course = _course(scenario, rows, len(scenarios), settings)  # one: all targets get the same load
+    found = [
+        Checked(
+            name=name,
+            scenario=one,
+            target=target,
+            secrets=secrets,
+            workload=Workload(one, rows=rows),
+            rows=rows,
+            course=course,
+            prices=_prices_of(one.target, given),
+        )
+        for (name, one), (target, secrets) in zip(scenarios.items(), reaches, strict=True)
+    ]
+    _check_thresholds(scenario, found[0].workload)
+    return found
+
+
+def notes_on(checked: Checked, settings: Settings) -> list[str]:
+    """What to tell before anything is sent."""
+    from scenarios.cautions import warnings
+
+    scenario = checked.scenario
+    return [*warnings(scenario), *_left_out(checked.workload), *_unfitted(scenario, settings)]
+
+
+def open_aim(checked: Checked, path: Path, settings: Settings, tags: dict[str, str]) -> Aim:
+    """Make the run directory of a target.
+
+    Raises:
+        StoreError: there is something there already.
+    """
     from runner.bench import Aim
 
+    if checked.name:
+        tags.setdefault("target", checked.name)
     return Aim(
-        name=name,
-        scenario=scenario,
-        opened=opened,
-        target=target,
-        workload=workload,
-        rows=rows,
-        course=course,
-        prices=prices,
+        name=checked.name,
+        scenario=checked.scenario,
+        opened=_open(checked, path, settings, tags),
+        target=checked.target,
+        workload=checked.workload,
+        rows=checked.rows,
+        course=checked.course,
+        prices=checked.prices,
     )
 
 
@@ -178,7 +208,8 @@ def _refuse_beside_targets(given: dict[str, Any]) -> None:
         raise click.UsageError("--header would go to every one of --targets: name headers in its tables")
 
 
-def _reach(scenario: Scenario, given: dict[str, Any]) -> _Reach:
+def _reach(scenario: Scenario, given: dict[str, Any]) -> tuple[Target, list[str]]:
+    """How a target is reached, and the secrets in that: what never goes into a scenario."""
     from runner.redact import proxy_secrets, secrets_of
     from runner.target import make_target
     from scenarios.loading import header_values
@@ -191,7 +222,7 @@ def _reach(scenario: Scenario, given: dict[str, Any]) -> _Reach:
     key = _key(target, given, named_outside)
     made = make_target(url, key, headers)
     made = msgspec.structs.replace(made, proxy=read_proxy(given["proxy"], made.base_url))
-    return _Reach(made, [*secrets_of(made, url, key, headers), *proxy_secrets(made.proxy)])
+    return made, [*secrets_of(made, url, key, headers), *proxy_secrets(made.proxy)]
 
 
 def _names_host(target: parts.Target, given: dict[str, Any]) -> bool:
@@ -240,7 +271,8 @@ def _prices_of(target: parts.Target, given: dict[str, Any]) -> Prices | None:
 # -- the load
 
 
-def _trace(scenario: Scenario) -> list[TraceRow] | None:
+def trace_rows(scenario: Scenario) -> list[TraceRow] | None:
+    """What a trace replays; `None` where the load is none."""
     from runner.replay import rows_of_run
     from scenarios.trace import rows_of
 
@@ -248,6 +280,22 @@ def _trace(scenario: Scenario) -> list[TraceRow] | None:
     if load.executor != "trace" or load.trace is None:
         return None
     return rows_of_run(Path(load.trace)) if Path(load.trace).is_dir() else rows_of(load)
+
+
+def _check_thresholds(scenario: Scenario, workload: Workload) -> None:
+    """What no run of this scenario could measure is found before it is paid for."""
+    from scenarios.scenario import ScenarioError
+    from scenarios.thresholds import parse_all
+
+    thresholds = parse_all(scenario.thresholds)
+    told = workload.describe()
+    if any(threshold.metric == "expect" for threshold in thresholds) and not told.expects:
+        where = f"no row of {told.name}" if told.kind == "file" else "none of the prompts"
+        raise ScenarioError(
+            f"judges answers, and {where} says what it expects",
+            key="thresholds.expect",
+            hint="give rows an `expect` column, or leave the threshold out",
+        )
 
 
 def _left_out(workload: Workload) -> list[str]:
@@ -261,7 +309,8 @@ def _prompt_file(workload: Workload) -> PromptFile | None:
     told = workload.describe()
     if told.name is None or told.sha256 is None:
         return None
-    return PromptFile(name=told.name, sha256=told.sha256, rows=told.rows or 0, requests=told.rows or 0)
+    rows = told.rows or 0
+    return PromptFile(name=told.name, sha256=told.sha256, rows=rows, requests=rows, expects=told.expects)
 
 
 def _unfitted(scenario: Scenario, settings: Settings) -> list[str]:
@@ -290,7 +339,8 @@ def _course(scenario: Scenario, rows: list[TraceRow] | None, targets: int, setti
     return course
 
 
-def _settings(given: dict[str, Any]) -> Settings:
+def settings_of(given: dict[str, Any]) -> Settings:
+    """How to send and to watch."""
     from runner.bench import Settings
     from runner.delivery import Keep
     from runner.scrape import metrics_url
@@ -333,23 +383,13 @@ def _places(scenario: Scenario, names: list[str], given: dict[str, Any]) -> dict
     return found
 
 
-def _open(
-    path: Path,
-    name: str,
-    scenario: Scenario,
-    target: Target,
-    workload: Workload,
-    course: Course,
-    prices: Prices | None,
-    settings: Settings,
-    given: dict[str, Any],
-) -> OpenedBench:
+def _open(checked: Checked, path: Path, settings: Settings, tags: dict[str, str]) -> OpenedBench:
     from runner.benchdir import open_bench
     from runner.target import redacted_url, without_query
     from scenarios.sentence import load_sentence
 
+    scenario, course, prices, proxy = checked.scenario, checked.course, checked.prices, checked.target.proxy
     kept = {**msgspec.to_builtins(scenario), "sentence": load_sentence(scenario)}
-    proxy = target.proxy
     options = {
         "concurrency": max((places for _, places in course.places), default=None),
         "max_in_flight": course.max_in_flight,
@@ -363,9 +403,5 @@ def _open(
         "metrics": settings.metrics_url is not None,
         "command": Path(sys.argv[0]).name,
     }
-    tags = dict(given["tags"])
-    if name:
-        tags.setdefault("target", name)
-    return open_bench(
-        path, kept, seed=scenario.seed, tags=tags, prompts=_prompt_file(workload), options=options
-    )
+    prompts = _prompt_file(checked.workload)
+    return open_bench(path, kept, seed=scenario.seed, tags=tags, prompts=prompts, options=options)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.commands.judged import expects_something
 from runner.commands.options import say, show, stop
 
 if TYPE_CHECKING:
@@ -19,12 +20,15 @@ def finish(
     opened: Opened, plan: Plan, engine: Engine | None, dataset: Path | None, failure: str | None
 ) -> int:
     """Print how it ended; return the exit code."""
+    from reports.expect import expectations
     from reports.metrics import summarize
     from reports.text import render
     from runner.store import StoreError
 
     path, session = opened.path, opened.session
     try:
+        if expects_something(opened.manifest):
+            expectations(path)
         summary = summarize(path)
     except StoreError as exc:
         stop(f"the run is over and its answers are in {path}, but they could not be summed up: {exc}", 1)

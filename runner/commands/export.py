@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.commands.options import drop_stdout, plural, stop
+from runner.commands.options import drop_stdout, plural, say, stop
 
 if TYPE_CHECKING:
     from reports.export import ExportResult
@@ -75,6 +75,20 @@ def _refuse_other_name(file: Path, to: str) -> None:
         )
 
 
+def _slim(run: Path, output: Path | None, to: str | None, status: str | None, every: bool) -> None:
+    from reports.slim import slim
+
+    if to is not None or status is not None or every:
+        raise click.UsageError("--slim copies the run as it is: leave out --to, --status and --all")
+    if output is None or to_stdout(output):
+        raise click.UsageError("--slim needs a folder to write: -o DIR")
+    result = slim(run, output)
+    sizes = f"{result.after_bytes:,} of {result.before_bytes:,} bytes"
+    say(f"{plural(result.lines, 'record')} -> {output} ({sizes})")
+    if result.bad:
+        say(f"left out: {plural(result.bad, 'bad line')} of the journal (`report` says where)")
+
+
 @click.command("export")
 @click.argument("run", required=False)
 @click.option("--to", type=click.Choice(FORMATS), help="The format. [default: what -o says, else jsonl]")
@@ -96,9 +110,21 @@ def _refuse_other_name(file: Path, to: str) -> None:
     show_default=True,
     help="Of the prompt file, or as they finished.",
 )
+@click.option(
+    "--slim",
+    is_flag=True,
+    help="Instead, with -o DIR: a copy of the run without its texts, bodies and columns, small enough for "
+    "a CI artefact. report, check and compare read it as the run.",
+)
 @click.option("--all", "every", is_flag=True, help="Also records of rows no longer in the prompt file.")
 def command(
-    run: str | None, to: str | None, output: Path | None, status: str | None, order: str, every: bool
+    run: str | None,
+    to: str | None,
+    output: Path | None,
+    status: str | None,
+    order: str,
+    slim: bool,
+    every: bool,
 ) -> None:
     """Write the answers of a run as a dataset.
 
@@ -106,13 +132,18 @@ def command(
     answer column of the same name gets the prefix `streamgauge_`. With openai-batch, failures go to
     `<name>_errors.jsonl` beside the output.
     """
-    from reports.export import format_of, refuse_own, require
+    from reports.export import format_of, require
+    from reports.files import refuse_own
     from runner.commands.report import shown
     from runner.store import StoreError, load_manifest, resolve_run
 
     try:
         found = shown(resolve_run(run))
-        load_manifest(found)
+        if load_manifest(found).slim and not slim:
+            raise StoreError(f"{found} is a slim copy, without texts. Export from the run it was made of.")
+        if slim:
+            _slim(found, output, to, status, every)
+            return
         file = None if output is None or to_stdout(output) else output
         if file is not None and to is not None:
             _refuse_other_name(file, to)

@@ -22,7 +22,7 @@ def shown(run: Path) -> Path:
     return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else run
 
 
-def _write_file(path: Path, text: str) -> None:
+def write_file(path: Path, text: str) -> None:
     """Write beside, then rename: a reader sees the old text or the new one."""
     import os
 
@@ -43,7 +43,7 @@ def refresh(run: Path, summary: Summary) -> None:
     from reports.formats import to_json
 
     try:
-        _write_file(run / "summary.json", to_json([summary]))
+        write_file(run / "summary.json", to_json([summary]))
     except OSError as exc:
         click.echo(f"note: {run / 'summary.json'} was not written: {exc.strerror}", err=True)
 
@@ -81,7 +81,7 @@ def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | N
     RUN is the folder that `run` or `bench` printed; without one, the latest. Several stand side by side and
     are never pooled.
     """
-    from reports.export import refuse_own
+    from reports.files import refuse_own
     from reports.formats import RENDERERS
     from reports.metrics import summarize
     from runner.store import StoreError, load_manifest, resolve_run
@@ -101,7 +101,7 @@ def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | N
             refresh(run, summaries[-1])
         text = RENDERERS[form](summaries) if tool is None else _as_other(tool, form, summaries)
         if output is not None:
-            _write_file(output, text)
+            write_file(output, text)
         elif not show(text):
             raise SystemExit(1)
     except StoreError as exc:

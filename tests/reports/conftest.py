@@ -132,7 +132,7 @@ def write(tmp_path: Path) -> Write:
         tags: dict[str, str] | None = None,
     ) -> Path:
         run = tmp_path / name
-        run.mkdir()
+        run.mkdir(parents=True)
         manifest = Manifest(
             kind=kind,
             tags=tags or {},

@@ -102,12 +102,13 @@ def test_no_number_of_withheld_gaps_is_judged(bench: Any, record: Any, agg: str)
 def test_selected_metrics_have_their_unit_and_itl_its_gaps(bench: Any, record: Any) -> None:
     lines = [record(i, turn=i % 2) for i in range(4)]
     texts = {"output_rate{turn:1}": ["med>1"], "itl{turn:1}": ["max<31"], "ttft{trun:1}": ["med<1s"]}
-    found = of(bench(lines, scenario={"thresholds": texts}))
-    assert {name: d.unit for name, d in found.selected.items()} == {
+    run = bench(lines, scenario={"thresholds": texts})
+    found, selected = of(run), summarize(run).selected
+    assert {name: d.unit for name, d in selected.items()} == {
         "output_rate{turn:1}": "tokens/s",
         "itl{turn:1}": "ms",
     }
-    assert found.selected["itl{turn:1}"].n == 4
+    assert selected["itl{turn:1}"].n == 4
     said = {v.threshold: (v.verdict, v.words) for v in found.verdicts if not v.default}
     assert said["itl{turn:1}: max<31"][0] == "PASS"
     assert said["ttft{trun:1}: med<1s"] == ("FAIL", "no data: no answer with ttft{trun:1}")

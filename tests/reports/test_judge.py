@@ -75,10 +75,11 @@ def test_too_few_values_are_inconclusive(bench: Any, record: Any, text: str, wor
         ("connect", "p(50)<1s", "no request has a connect"),
         ("goodput", "rate>50%", "no [slo]"),
         ("cost", "value<5", "nobody told"),
-        ("expect", "rate>50%", "this run has no expect"),
+        ("expect", "rate>50%", "(check --expect does)"),
         ("output_throughput", "value>1", "its tokens"),
         ("ttft{turn:3}", "p(50)<1s", "no answer with ttft{turn:3}"),
-        ("errors{who:me}", "rate<1%", "told apart by kind"),
+        ("errors{who:me}", "count==0", "no request with errors{who:me}"),
+        ("errors{who:me}", "rate<1%", "no request with errors{who:me}"),
     ],
 )
 def test_no_data_fails_and_says_so(bench: Any, record: Any, metric: str, text: str, words: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.record import ErrorKind
 from scenarios.thresholds import (
     ERROR_KINDS,
     METRICS,
+    SELECTABLE,
     SLO_METRICS,
     Threshold,
     ThresholdError,
@@ -91,6 +92,8 @@ def test_what_is_read(
         ("errors{kind:a,kind:b}", "rate<1%", "selects nothing"),
         ("errors{kind:a", "rate<1%", "is no metric"),
         ("", "rate<1%", "is no metric"),
+        ("goodput{a:b}", "rate>1%", "goodput is of the whole run; selectors go with ttft, ttft_sched"),
+        ("output_throughput{a:b}", "value>1", "is of the whole run"),
     ],
 )
 def test_what_is_refused(metric: str, text: str, said: str) -> None:
@@ -182,6 +185,33 @@ def test_every_metric_takes_what_it_says_it_takes(metric: str, data: st.DataObje
     assert isinstance(found, Threshold)
     assert (found.metric, found.agg, found.op) == (metric, agg, op)
     assert parse_line(str(found)) == found
+
+
+keys = st.from_regex(r"[A-Za-z0-9_.-]{1,8}", fullmatch=True)
+values = st.text(
+    st.characters(exclude_characters="{},\n", exclude_categories=["Cs"]), min_size=1, max_size=12
+)
+
+
+@settings(deadline=None)
+@given(
+    metric=st.sampled_from(SELECTABLE),
+    selector=st.dictionaries(keys, values.map(str.strip).filter(bool), max_size=3),
+    bound=st.sampled_from(["{}", "ucb({})", "lcb( {} )"]),
+    op=st.sampled_from(["<", " <= ", ">", ">=", "==", "!="]),
+    limit=st.sampled_from(["0", "1", "0.5", ".25", "1e-3"]),
+    around=st.sampled_from(["", " ", "  "]),
+)
+def test_a_threshold_printed_is_read_back_unchanged(
+    metric: str, selector: dict[str, str], bound: str, op: str, limit: str, around: str
+) -> None:
+    inside = ",".join(f"{around}{key}{around}:{around}{value}{around}" for key, value in selector.items())
+    name = f"{metric}{{{inside}}}" if selector else metric
+    agg = "p(99.9)" if METRICS[metric].selectable else "rate"
+    found = parse_line(f"{around}{name}{around}:{around}{bound.format(agg)}{op}{limit}{around}")
+    assert found.selector == selector
+    assert parse_line(str(found)) == found
+    assert str(parse_line(str(found))) == str(found)
 
 
 @given(metric=st.text(max_size=20), text=st.text(max_size=20))

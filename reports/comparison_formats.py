@@ -1,0 +1,192 @@
+"""A comparison -> str, the verdict first, in every format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from reports import markdown, text
+from reports.bench_tables import Section
+from reports.cells import NONE, counts, number, several, share
+from reports.comparison import Comparison, MetricVerdict, RunNoise, Shift, Side
+from reports.layout import Fact, Table
+from reports.metric_verdicts import amount_of
+
+_UNITS = {"currency": "", "share": ""}
+
+
+def headline(comparison: Comparison) -> str:
+    """The verdict, and why, in a line."""
+    if comparison.unfit is not None:
+        return f"INVALID: {comparison.unfit}"
+    return f"{comparison.verdict}: {comparison.words}"
+
+
+def _value(verdict: MetricVerdict, value: float | None) -> str:
+    if value is None:
+        return NONE
+    if verdict.scale == "share":
+        return share(value)
+    return f"{number(value)} {_UNITS.get(verdict.unit, verdict.unit)}".rstrip()
+
+
+def _change(verdict: MetricVerdict) -> str:
+    return NONE if verdict.change is None else amount_of(verdict.scale, verdict.change)
+
+
+def _interval(verdict: MetricVerdict) -> str:
+    if verdict.low is None or verdict.high is None:
+        return NONE
+    return f"{amount_of(verdict.scale, verdict.low)} to {amount_of(verdict.scale, verdict.high)}"
+
+
+def _table(comparison: Comparison) -> Table:
+    rows = [
+        [
+            one.metric,
+            one.verdict,
+            _value(one, one.base),
+            _value(one, one.new),
+            _change(one),
+            _interval(one),
+            amount_of(one.scale, one.limit, sign=False),
+        ]
+        for one in comparison.verdicts
+    ]
+    return Table(["metric", "verdict", "BASE", "NEW", "change", "worse by", "allowed"], rows)
+
+
+def _verdicts(comparison: Comparison) -> Section:
+    words = [f"{one.metric}: {one.words}." for one in comparison.verdicts]
+    if comparison.unfit or not all(one.declared for one in comparison.fingerprints):
+        words = []  # all the same, and said above
+    words += [f"{name} is not judged: {why}." for name, why in comparison.not_measured.items()]
+    return Section("Verdicts", tables=[(_table(comparison), 2)], bullets=words)
+
+
+def _of_side(side: Side) -> str:
+    tokens = "" if side.output_tokens_mean is None else f" · {side.output_tokens_mean:.1f} output tokens each"
+    first, last = (side.runs[0], side.runs[-1]) if side.runs else ("none", "none")
+    named = first if len(side.runs) < 2 else f"{first} ... {last}"
+    reasons = f" · {counts(side.finish_reasons)}" if side.finish_reasons else ""
+    return f"{several(len(side.runs), 'run')}: {named} · {several(side.requests, 'request')}{tokens}{reasons}"
+
+
+def _method(comparison: Comparison) -> str:
+    methods = sorted({one.method for one in comparison.verdicts if one.method is not None})
+    how = (
+        f"{several(len(comparison.pairs), 'pair')} of runs" if comparison.paired else "runs that are no pairs"
+    )
+    return ", ".join([how, *methods, "a run's p50 (or share) is one observation"])
+
+
+def _compared(comparison: Comparison) -> Section:
+    facts: list[Fact] = [("BASE", _of_side(comparison.base)), ("NEW", _of_side(comparison.new))]
+    facts.append(("method", _method(comparison)))
+    if comparison.verdicts and any(one.low is not None for one in comparison.verdicts):
+        facts.append(
+            ("worse by", "from the one-sided 97.5 % lower to the one-sided 95 % upper bound; + is worse")
+        )
+    return Section("Compared", facts)
+
+
+def _differences(comparison: Comparison) -> list[Section]:
+    out = []
+    for title, declared in (("Differs, and nobody declared it", False), ("Under test", True)):
+        found = [one for one in comparison.fingerprints if one.declared is declared]
+        if found:
+            rows = [[one.field, one.part, one.base, one.new] for one in found]
+            out.append(Section(title, tables=[(Table(["field", "part", "BASE", "NEW"], rows), 4)]))
+    return out
+
+
+def _dropped(comparison: Comparison) -> list[Section]:
+    bullets = [
+        f"{one.run}{f' (and with it pair {one.pair})' if one.pair else ''} is INVALID: {one.words}"
+        for one in comparison.dropped
+    ]
+    return [Section("Left out", bullets=bullets)] if bullets else []
+
+
+def _spread(found: RunNoise) -> str:
+    return amount_of(found.scale, found.spread, sign=False)
+
+
+def _noise(comparison: Comparison) -> list[Section]:
+    rows = [
+        [
+            name,
+            str(found.runs),
+            _spread(found),
+            NONE if found.least is None else amount_of(found.scale, found.least, sign=False),
+        ]
+        for name, found in comparison.noise.items()
+    ]
+    if not rows:
+        return []
+    more = f" and {several(len(comparison.noise_runs), 'stored run')}" if comparison.noise_runs else ""
+    table = Table(["metric", "runs", "spread", "six pairs show from"], rows)
+    return [Section(f"Noise from run to run, of BASE{more}", tables=[(table, 1)])]
+
+
+def _shift(shift: Shift) -> list[list[str]]:
+    ratios = [
+        NONE if not b or n is None else amount_of("ratio", n / b - 1).replace(" ", "")
+        for b, n in zip(shift.base, shift.new, strict=True)
+    ]
+    return [
+        [shift.metric, "BASE", *map(number, shift.base)],
+        ["", "NEW", *map(number, shift.new)],
+        ["", "change", *ratios],
+    ]
+
+
+def _shifts(comparison: Comparison) -> list[Section]:
+    if not comparison.shifts:
+        return []
+    header = ["", "", *(f"p{p}" for p in comparison.shifts[0].percentiles)]
+    rows = [row for shift in comparison.shifts for row in _shift(shift)]
+    return [
+        Section("The whole distribution (ms, tokens; shown, not judged)", tables=[(Table(header, rows), 2)])
+    ]
+
+
+def _cautions(comparison: Comparison) -> list[Section]:
+    return [Section("Warnings", bullets=comparison.warnings)] if comparison.warnings else []
+
+
+def _sections(comparison: Comparison) -> list[Section]:
+    return [
+        _verdicts(comparison),
+        *_differences(comparison),
+        *_dropped(comparison),
+        *_cautions(comparison),
+        _compared(comparison),
+        *_noise(comparison),
+        *_shifts(comparison),
+    ]
+
+
+def to_text(comparison: Comparison) -> str:
+    """For a terminal."""
+    lines = text.paragraph(headline(comparison))
+    return "\n".join([*lines, "", *text.section_lines(_sections(comparison))]).rstrip() + "\n"
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """GitHub-flavoured Markdown: fits a step summary, or a comment."""
+    lines = markdown.section_lines(_sections(comparison))
+    return "\n".join([f"## {markdown.escape(headline(comparison))}", "", *lines]).rstrip() + "\n"
+
+
+def to_json(comparison: Comparison) -> str:
+    """All of it."""
+    return msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode() + "\n"
+
+
+RENDERERS: dict[str, Callable[[Comparison], str]] = {
+    "text": to_text,
+    "json": to_json,
+    "markdown": to_markdown,
+}

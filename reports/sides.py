@@ -1,0 +1,220 @@
+"""The runs of a comparison, read: what each says, which belong together, and which cannot be used."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct, UnsetType, field
+
+from reports.comparison import CompareError, Dropped
+from reports.distribution import Values
+from reports.frame import frame
+from reports.metrics import summarize
+from reports.rows import Row, decoded, open_index
+from reports.summary import Summary
+from runner.store import Manifest, load_manifest
+
+FEWEST_PAIRS = 3
+_KEY = np.dtype([("index", "i8"), ("sample", "i4"), ("turn", "i4")])
+Keys = npt.NDArray[np.void]
+
+
+class Asked(Struct):
+    """Every request of a run by its place in the workload, warm-up included, sorted by that."""
+
+    key: Keys
+    prompt: npt.NDArray[np.uint64]  # first 64 bits of its prompt_id
+    scheduled_ns: npt.NDArray[np.int64]  # since the schedule's begin; of open loops
+
+
+class Run(Struct):
+    """One run directory."""
+
+    path: Path
+    manifest: Manifest
+    summary: Summary
+    asked: Asked
+    output_tokens: Values
+    values: dict[str, Values]  # of the metrics asked for, all requests
+    series: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)  # in the order of sending
+
+    @property
+    def name(self) -> str:
+        """As it was named."""
+        return str(self.path)
+
+
+class _Row(Row):
+    """With what tells one prompt from another."""
+
+    prompt_id: str = ""
+
+
+def read_run(path: Path, metrics: Sequence[str] = (), *, series: bool = False) -> Run:
+    """Read a run directory.
+
+    Args:
+        path: of the run.
+        metrics: times to keep the whole distribution of.
+        series: keep every value of them as well, in the order of sending.
+
+    Raises:
+        StoreError: it is no run directory, or cannot be read.
+        CompareError: it holds no measured request.
+    """
+    manifest, summary = load_manifest(path), summarize(path)
+    if not summary.requests.total:
+        raise CompareError(
+            f"{path} holds no measured request{_of_warmup(summary)}: there is nothing to compare. "
+            "Run it again, or leave it out."
+        )
+    run = Run(path, manifest, summary, _no_requests(), Values(), {name: Values() for name in metrics})
+    kept: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in metrics}
+    keys, prompts, scheduled = [], [], []
+    for rows in decoded(open_index(path), _Row, order="input"):
+        keys += [(r.index, r.sample, -1 if isinstance(r.turn, UnsetType) else r.turn) for r in rows]
+        prompts += [int(r.prompt_id[:16] or "0", 16) for r in rows]
+        scheduled += [r.scheduled_at or 0 for r in rows]
+        block = frame([r for r in rows if r.phase == "measure" and r.status == "ok"])
+        run.output_tokens.add(block["completion_tokens"].to_numpy(dtype=np.float64, na_value=np.nan))
+        for name in metrics:
+            found = block[f"{name}_ms"].to_numpy(dtype=np.float64)[block["streamed"].to_numpy(dtype=bool)]
+            run.values[name].add(found)
+            kept[name].append(found[~np.isnan(found)])
+    run.asked = _asked(keys, prompts, scheduled, _schedule_begin(summary))
+    if series:
+        run.series = {name: np.concatenate(parts) for name, parts in kept.items() if parts}
+    return run
+
+
+def _of_warmup(summary: Summary) -> str:
+    return f" ({summary.requests.warmup:,} of warm-up)" if summary.requests.warmup else ""
+
+
+def _schedule_begin(summary: Summary) -> int:
+    load = summary.bench.load if summary.bench else None
+    return (load.schedule_begin_ns or 0) if load else 0
+
+
+def _no_requests() -> Asked:
+    return Asked(np.empty(0, _KEY), np.empty(0, np.uint64), np.empty(0, np.int64))
+
+
+def _asked(
+    keys: list[tuple[int, int, int]], prompts: list[int], scheduled: list[int], begin_ns: int
+) -> Asked:
+    key = np.array(keys, dtype=_KEY)
+    order = np.argsort(key, order=("index", "sample", "turn"))
+    return Asked(
+        key[order],
+        np.array(prompts, dtype=np.uint64)[order],
+        np.array(scheduled, dtype=np.int64)[order] - begin_ns,
+    )
+
+
+class Sides(Struct):
+    """The runs that are judged. Where they are paired, they stand in the same order on both sides."""
+
+    base: list[Run]
+    new: list[Run]
+    paired: bool
+    dropped: list[Dropped]
+    unfit: str | None = None
+
+
+def check(base: Sequence[Run], new: Sequence[Run]) -> None:
+    """Refuse what no statistics can mend.
+
+    Raises:
+        CompareError: a side without runs, or runs of different schema versions.
+    """
+    for side, runs in (("BASE", base), ("NEW", new)):
+        if not runs:
+            raise CompareError(f"{side} names no run directory")
+    first = base[0]
+    for run in (*base, *new):
+        if run.manifest.schema_version != first.manifest.schema_version:
+            raise CompareError(
+                f"{run.name} has schema version {run.manifest.schema_version}, {first.name} has "
+                f"{first.manifest.schema_version}: what they recorded is not the same thing. "
+                "Measure the older ones again with this version."
+            )
+
+
+def arrange(base: list[Run], new: list[Run], paired: bool | None) -> Sides:
+    """Pair the runs where they are pairs, and drop those whose client was not fit.
+
+    Raises:
+        CompareError: pairs were asked for, and there are none.
+    """
+    pairs = _pairs(base, new, paired)
+    if pairs is None:
+        dropped = [
+            _drop(run, side, None)
+            for side, runs in (("base", base), ("new", new))
+            for run in runs
+            if _invalid(run)
+        ]
+        sides = Sides(
+            [r for r in base if not _invalid(r)], [r for r in new if not _invalid(r)], False, dropped
+        )
+        empty = [side for side, runs in (("BASE", sides.base), ("NEW", sides.new)) if not runs]
+        if empty:
+            sides.unfit = f"no run of {' and '.join(empty)} is valid: its client was not fit to measure this"
+        return sides
+    dropped = []
+    kept: list[tuple[Run, Run]] = []
+    for name, one, other in pairs:
+        bad = [(run, side) for run, side in ((one, "base"), (other, "new")) if _invalid(run)]
+        dropped += [_drop(run, side, name) for run, side in bad]
+        if not bad:
+            kept.append((one, other))
+    sides = Sides([one for one, _ in kept], [other for _, other in kept], True, dropped)
+    if len(kept) < FEWEST_PAIRS:
+        sides.unfit = f"{len(kept)} of {len(pairs)} pairs are valid, and a verdict takes {FEWEST_PAIRS}"
+    return sides
+
+
+def _invalid(run: Run) -> bool:
+    bench = run.summary.bench
+    return bench is not None and bench.validity.level == "INVALID"
+
+
+def _drop(run: Run, side: str, pair: str | None) -> Dropped:
+    assert run.summary.bench is not None
+    reasons = [r for r in run.summary.bench.validity.reasons if r.level == "INVALID"]
+    which: Literal["base", "new"] = "base" if side == "base" else "new"
+    return Dropped(run=run.name, side=which, pair=pair, words=" ".join(reason.words for reason in reasons))
+
+
+def _pairs(base: list[Run], new: list[Run], paired: bool | None) -> list[tuple[str, Run, Run]] | None:
+    """(name, base, new) of each pair; `None` where they are none. One run a side is no pair to learn from."""
+    if paired is False:
+        return None
+    by_tag = _by_tag(base), _by_tag(new)
+    if by_tag[0] is not None and by_tag[1] is not None:
+        names = [name for name in by_tag[0] if name in by_tag[1]]
+        complete = len(names) == len(base) == len(new)
+        if len(names) >= 2 and (complete or paired):
+            return [(name, by_tag[0][name], by_tag[1][name]) for name in names]
+    if not paired:
+        return None
+    if len(base) != len(new):
+        raise CompareError(
+            f"{len(base)} runs cannot be paired with {len(new)}. Name as many on each side, in the same "
+            "order, or tag them (pair=1, side=a)."
+        )
+    return [(str(n), one, other) for n, (one, other) in enumerate(zip(base, new, strict=True), 1)]
+
+
+def _by_tag(runs: list[Run]) -> dict[str, Run] | None:
+    """By their tag `pair`, where each has one of its own."""
+    names = [run.manifest.tags.get("pair") for run in runs]
+    if None in names or max(Counter(names).values(), default=0) > 1:
+        return None
+    return {str(name): run for name, run in zip(names, runs, strict=True)}

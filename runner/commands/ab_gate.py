@@ -1,0 +1,167 @@
+"""How `ab` judges: its limits, checked before anything is sent, and the verdict on the pairs at its end."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from runner.commands.options import plural, say, show
+
+if TYPE_CHECKING:
+    from reports.comparison import Comparison
+    from reports.verdicts import Sheet
+    from runner.ab import Ab
+    from runner.commands.ab_setup import Sides
+
+_TOLD = {
+    "interrupted": "interrupted: the verdict is on the pairs that were complete by then",
+    "terminated": "stopped by SIGTERM: the verdict is on the pairs that were complete by then",
+    "disk_full": "stopped: the disk is full; the verdict is on the pairs that were complete by then",
+    "target_gone": "ended early, because a target was gone",
+    "too_few_valid": "ended early: too many runs are INVALID for three valid pairs to come",
+}
+
+
+class GateError(ValueError):
+    """Limits that cannot be used. The text says what to do."""
+
+
+class Gate(msgspec.Struct, kw_only=True):
+    """What the pairs are held to, and where the verdict goes."""
+
+    max_regression: dict[str, float]
+    max_added_ms: dict[str, float]
+    metrics: list[str] | None
+    on_inconclusive: Literal["fail", "pass"] | None
+    markdown: Path | None
+    junit: Path | None
+    as_json: bool
+
+
+def gate_of(given: dict[str, Any]) -> Gate:
+    """What the command line asks for.
+
+    Raises:
+        GateError: it cannot be judged.
+    """
+    from reports.comparison import CompareError
+    from reports.gates import gates, max_added, max_regressions
+
+    metrics = list(given["metrics"]) or None
+    try:
+        relative, added = max_regressions(given["max_regression"]), max_added(given["max_added"])
+        gates(metrics, relative, added)
+    except CompareError as exc:
+        raise GateError(str(exc)) from None
+    return Gate(
+        max_regression=relative,
+        max_added_ms=added,
+        metrics=metrics,
+        on_inconclusive=given["on_inconclusive"],
+        markdown=given["markdown"],
+        junit=given["junit"],
+        as_json=given["as_json"],
+    )
+
+
+def finish(folder: Path, ab: Ab, sides: Sides, gate: Gate) -> int:
+    """Judge the complete pairs, print and write the verdict; return the exit code.
+
+    Raises:
+        OSError: a file could not be written.
+    """
+    from reports.comparison import CompareError
+    from runner.ab import complete
+    from runner.store import StoreError
+
+    if ab.ended_by in _TOLD:
+        say(f"streamgauge: {_TOLD[ab.ended_by]}")
+    pairs = complete(ab.runs)
+    if not pairs:
+        say("streamgauge: INVALID: no pair is complete, so there is nothing to judge")
+        _write_nothing(folder, gate)
+        return _code(ab, 97)
+    try:
+        found = _compared(folder, ab, sides, gate, pairs)
+    except (CompareError, StoreError) as exc:
+        say(f"streamgauge: the runs are kept in {folder}, but they could not be compared: {exc}")
+        return _code(ab, 1)
+    _write(found, gate)
+    return _code(ab, _judged(found, gate))
+
+
+def _compared(folder: Path, ab: Ab, sides: Sides, gate: Gate, pairs: list[int]) -> Comparison:
+    from reports.compare import compare
+    from runner.commands.ab_setup import declared_fields
+
+    base, new = (
+        [folder / slot.run for pair in pairs for slot in ab.runs if (slot.pair, slot.side) == (pair, side)]
+        for side in ("a", "b")
+    )
+    say(f"comparing {plural(len(pairs), 'pair')}")
+    return compare(
+        base,
+        new,
+        max_regression=gate.max_regression,
+        max_added_ms=gate.max_added_ms,
+        metrics=gate.metrics,
+        paired=True,
+        declared=declared_fields(sides.declared),
+    )
+
+
+def _judged(found: Comparison, gate: Gate) -> int:
+    from reports.comparison import exit_code
+
+    return exit_code(found, gate.on_inconclusive)
+
+
+def _code(ab: Ab, judged: int) -> int:
+    """The exit code: how it ended, and what was found."""
+    # As for `bench`: what there is is judged; where that passes, it did not go to its end still.
+    early = {"target_gone": 1, "terminated": 75, "disk_full": 75}
+    if ab.ended_by in early:
+        return judged or early[ab.ended_by]
+    if ab.ended_by in {"finished", "too_few_valid"}:
+        return judged
+    return 130 if ab.ended_by == "interrupted" else 1
+
+
+# -- where it goes
+
+
+def _write(found: Comparison, gate: Gate) -> None:
+    from reports.comparison_formats import RENDERERS
+    from reports.comparison_sheet import sheet_of
+
+    _write_files(sheet_of(found, "ab"), RENDERERS["markdown"](found), gate)
+    if not show(RENDERERS["json" if gate.as_json else "text"](found)):
+        raise OSError(errno.EIO, "the verdict could not be shown")
+
+
+def _write_nothing(folder: Path, gate: Gate) -> None:
+    """Without a complete pair: a summary that is read still says why there is none."""
+    from reports.verdicts import VALIDITY, Row, Sheet
+
+    words = "no pair of runs is complete: the log says why"
+    sheet = Sheet(title=f"ab: {folder}", rows=[Row(name=VALIDITY, verdict="INVALID", words=words)])
+    _write_files(sheet, f"## INVALID: {words}\n", gate)
+
+
+def _write_files(sheet: Sheet, markdown: str, gate: Gate) -> None:
+    """The files that were asked for, and annotations where this runs in a GitHub workflow."""
+    from reports.annotations import to_annotations, wanted
+    from reports.junit import to_junit
+    from runner.commands.report import write_file
+
+    if wanted(os.environ):
+        for line in to_annotations([sheet], gate.on_inconclusive):
+            say(line)
+    if gate.markdown is not None:
+        write_file(gate.markdown, markdown)
+    if gate.junit is not None:
+        write_file(gate.junit, to_junit([sheet], gate.on_inconclusive))

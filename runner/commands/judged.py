@@ -1,0 +1,94 @@
+"""What every command that judges does with its verdicts: files for CI systems, annotations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from runner.commands.options import say, stop
+
+if TYPE_CHECKING:
+    from reports.verdicts import Sheet
+    from runner.store import Manifest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def verdict_files(command: F) -> F:
+    """Add `--junit` and `--markdown`."""
+    for option in reversed(
+        [
+            click.option(
+                "--junit",
+                type=click.Path(path_type=Path, dir_okay=False),
+                metavar="FILE",
+                help="Write the verdicts as JUnit XML as well.",
+            ),
+            click.option(
+                "--markdown",
+                type=click.Path(path_type=Path, dir_okay=False),
+                metavar="FILE",
+                help="Write them as Markdown as well, for a comment or a step summary.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def check_files(given: dict[str, Any]) -> None:
+    """Usage error for files that could not be written once there are verdicts; found before the work.
+
+    Raises:
+        StoreError: one of them is part of a run.
+    """
+    from reports.files import refuse_own
+
+    for name in ("junit", "markdown"):
+        path = given[name]
+        if path is None:
+            continue
+        refuse_own(path)
+        folder = Path(os.path.realpath(path)).parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise click.UsageError(f"--{name} {path}: there is no folder {folder} to write it in")
+
+
+def write_files(sheets: list[Sheet], given: dict[str, Any], *, below: str = "") -> None:
+    """Write the files that were asked for, and annotations where this runs in a GitHub workflow.
+
+    Args:
+        sheets: the verdicts.
+        given: the command's options: junit, markdown, on_inconclusive.
+        below: further Markdown, under the verdicts.
+    """
+    from reports.annotations import to_annotations, wanted
+    from reports.junit import to_junit
+    from reports.verdicts import to_markdown
+    from runner.commands.report import write_file
+
+    on_inconclusive = given["on_inconclusive"]
+    if wanted(os.environ):
+        # Runners read both streams; results that are piped somewhere stay what they are.
+        for line in to_annotations(sheets, on_inconclusive):
+            say(line)
+    texts: dict[str, Callable[[], str]] = {
+        "junit": lambda: to_junit(sheets, on_inconclusive),
+        "markdown": lambda: to_markdown(sheets) + (f"\n{below}" if below else ""),
+    }
+    for name, text in texts.items():
+        if given[name] is None:
+            continue
+        try:
+            write_file(given[name], text())
+        except OSError as exc:
+            stop(f"cannot write {given[name]}: {exc.strerror or exc}", 1)
+
+
+def expects_something(manifest: Manifest) -> bool:
+    """Whether rows of the run's prompt file say what they expect of their answers."""
+    return manifest.prompts is not None and manifest.prompts.expects > 0

@@ -1,0 +1,32 @@
+"""The table of `make gate-e2e`, and what it takes to hold."""
+
+from __future__ import annotations
+
+from bench.gate import Gated, Scale, gates_table, holds, summary_table
+
+
+def gated(kind: str, code: int, change: float | None = 0.01) -> Gated:
+    ttft = {"change": change, "low": -0.01, "high": 0.02, "base": 120.0, "new": 121.0}
+    failed = ("ttft",) if code == 99 else ()
+    return Gated(kind, code, 30.0, {} if change is None else ttft, failed)
+
+
+def test_no_wolf_and_every_regression_and_enough_of_both() -> None:
+    scale = Scale(same=2, slower=1)
+    same = [gated("A/A", 0), gated("A/A", 98), gated("A/A", 97, None)]
+    assert holds([*same, gated("A/B", 99), gated("A/B", 97, None)], scale)
+    assert not holds([gated("A/A", 99), gated("A/A", 0), gated("A/B", 99)], scale)
+    assert not holds([*same, gated("A/B", 98)], scale)
+    assert not holds([*same, gated("A/B", 97, None)], scale)
+    assert not holds([*same[1:], gated("A/B", 99)], scale)
+
+
+def test_tables_have_as_many_cells_in_every_line() -> None:
+    gates = [gated("A/A", 0, -0.012), gated("A/A", 97, None), gated("A/B", 99, 0.15)]
+    for table, rows in ((summary_table(gates), 2), (gates_table(gates), 3)):
+        lines = table.splitlines()
+        assert len(lines) == rows + 2
+        assert len({line.count("|") for line in lines}) == 1
+    assert "| 2 A/A | the same | 1 | 0 | 0 | 1 | -1.2% |" in summary_table(gates)
+    assert "| 3 A/B | FAIL | ttft | 120.0 ms | 121.0 ms | +15.0% | -1.0% to +2.0% |" in gates_table(gates)
+    assert "n/a" in gates_table(gates)

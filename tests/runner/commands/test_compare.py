@@ -1,0 +1,120 @@
+"""`compare` as a user meets it: which paths are which side, what is printed, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from runner.cli import group
+from tests.reports.compared import Bench, bench_of, sides
+from tests.reports.conftest import Write, _failed, _record, bench, write  # noqa: F401  (fixtures)
+
+STEADY, SLOWER = [100.0, 101.0, 99.5], [116.0, 115.0, 117.5]
+
+
+@pytest.fixture
+def make(bench: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    return bench_of(bench, _record, _failed)
+
+
+def compare(*arguments: str) -> Result:
+    return CliRunner().invoke(group, ["compare", *arguments], prog_name="streamgauge")
+
+
+def globbed(*folders: str) -> list[str]:
+    """As a shell expands FOLDER/*."""
+    return [str(path) for folder in folders for path in sorted(Path(folder).iterdir())]
+
+
+def test_two_globs(make: Bench) -> None:
+    sides(make, STEADY, SLOWER)
+    Path("base/notes.txt").write_text("mine")
+    found = compare(*globbed("base", "new"))
+    assert found.exit_code == 99
+    assert found.stdout.startswith("FAIL: ttft")
+    assert "note: base/notes.txt is no run directory and is left out" in found.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["base", "new"],
+        [*[f"base/{k}" for k in (1, 2, 3)], "--", *[f"new/{k}" for k in (1, 2, 3)]],
+        ["--new", "new", "base"],
+        ["base", "--", "new"],
+    ],
+)
+def test_other_ways_to_name_the_sides(make: Bench, arguments: list[str]) -> None:
+    sides(make, STEADY, SLOWER)
+    told = json.loads(compare(*arguments, "--json").stdout) if "--" not in arguments else None
+    if told is None:
+        told = json.loads(compare("--json", *arguments).stdout)
+    assert told["base"]["runs"] == ["base/1", "base/2", "base/3"]
+    assert told["new"]["runs"] == ["new/1", "new/2", "new/3"]
+    assert told["verdict"] == "FAIL"
+
+
+def test_the_folder_of_an_ab_holds_both_sides(make: Bench) -> None:
+    for k, (one, other) in enumerate(zip(STEADY, STEADY, strict=True), 1):
+        make(f"ab/{k}-a", ttft_ms=one, tags={"pair": str(k), "side": "a"})
+        make(f"ab/{k}-b", ttft_ms=other, tags={"pair": str(k), "side": "b"})
+    for arguments in (["ab"], globbed("ab")):
+        found = compare(*arguments, "--json")
+        assert found.exit_code == 0
+        assert json.loads(found.stdout)["pairs"] == [[f"ab/{k}-a", f"ab/{k}-b"] for k in (1, 2, 3)]
+
+
+def test_a_link_to_the_latest_is_no_run_of_its_own(make: Bench) -> None:
+    sides(make, STEADY, STEADY)
+    Path("base/latest").symlink_to("3")
+    assert json.loads(compare("base", "new", "--json").stdout)["base"]["runs"] == [
+        "base/1",
+        "base/2",
+        "base/3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nothing to compare"),
+        (["base/1"], "with what should it be compared"),
+        (["base"], "not tagged side=a and side=b"),
+        (["base", "missing"], "missing does not exist"),
+        (["baselines/main/*", "new"], "the pattern matched no run directory"),
+        (["base", "plain"], "holds none"),
+        (["base/1", "base/2", "base/3"], "which are BASE and which are NEW"),
+        (["base/1", "new/1", "plain/x"], "3 paths in 3 folders"),
+        (["base", "new", "--metric", "tftt"], "did you mean ttft"),
+        (["base", "new", "--metric", "goodput"], "was not measured"),
+        (["base", "new", "--max-regression", "10"], "no limit like 10%"),
+        (["base", "new", "--max-added", "ttft=5%"], "no limit like ttft=20ms"),
+        (["base", "new", "--noise", "missing"], "missing does not exist"),
+    ],
+)
+def test_what_cannot_be_compared(make: Bench, arguments: list[str], words: str) -> None:
+    sides(make, STEADY[:1] * 2, STEADY[:1] * 2, tagged=False)
+    Path("plain").mkdir()
+    found = compare(*arguments)
+    assert found.exit_code == 2
+    assert words in found.stderr
+    assert found.stdout == ""
+
+
+def test_inconclusive_has_a_code_of_its_own(make: Bench) -> None:
+    sides(make, [100.0], [104.0])
+    assert compare("base", "new").exit_code == 98
+    assert compare("base", "new", "--on-inconclusive", "pass").exit_code == 0
+    assert compare("base", "new", "--on-inconclusive", "fail").exit_code == 99
+
+
+def test_a_comment_for_the_pull_request(make: Bench) -> None:
+    sides(make, STEADY, SLOWER)
+    found = compare("base", "new", "--markdown", "comment.md")
+    assert found.exit_code == 99
+    assert Path("comment.md").read_text().startswith("## FAIL: ttft (+16.0 %) got worse\n")
+    assert compare("base", "new", "--markdown", "no/such/comment.md").exit_code == 1
