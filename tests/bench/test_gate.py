@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bench.gate import Gated, Scale, gates_table, holds, summary_table
+from collections import Counter
+
+from bench.gate import Gated, Scale, _next, gates_table, holds, summary_table
 
 
 def gated(kind: str, code: int, change: float | None = 0.01) -> Gated:
@@ -30,3 +32,14 @@ def test_tables_have_as_many_cells_in_every_line() -> None:
     assert "| 2 A/A | the same | 1 | 0 | 0 | 1 | -1.2% |" in summary_table(gates)
     assert "| 3 A/B | FAIL | ttft | 120.0 ms | 121.0 ms | +15.0% | -1.0% to +2.0% |" in gates_table(gates)
     assert "n/a" in gates_table(gates)
+
+
+def test_both_kinds_take_turns_until_enough_were_judged() -> None:
+    wanted, started, most, order = {"A/A": 4, "A/B": 2}, Counter[str](), {"A/A": 8, "A/B": 4}, ""
+    while kind := _next(wanted, started, most):
+        started[kind] += 1
+        wanted[kind] -= kind == "A/A"  # those of the other kind are all INVALID
+        order += kind[-1]
+    assert order.count("A") == 4
+    assert order.count("B") == 4  # and no more than twice of what was wanted
+    assert order[:2] == "AB"
