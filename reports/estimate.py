@@ -93,7 +93,9 @@ def welch(base: Sequence[float], new: Sequence[float]) -> Estimate:
     square = of_base + of_new
     freedom = float(len(base) + len(new) - 2)
     if square > 0:
-        freedom = square**2 / (of_base**2 / (len(base) - 1) + of_new**2 / (len(new) - 1))
+        # As shares of the sum: squares of small numbers would be 0.
+        share_base, share_new = of_base / square, of_new / square
+        freedom = 1 / (share_base**2 / (len(base) - 1) + share_new**2 / (len(new) - 1))
     return Estimate(
         mean=float(np.mean(new) - np.mean(base)),
         error=math.sqrt(square),
