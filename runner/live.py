@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PLAIN_EVERY_S = 5.0
 _WINDOW_S = 10.0
 _LAST_WORDS_S = 2.0
-_BUCKETS_A_DECADE = 40  # 6 % wide: enough to look at
+_BUCKETS_A_DECADE = 200  # 1 % wide: enough to look at
 
 
 class Live:
