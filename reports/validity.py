@@ -58,15 +58,15 @@ def _unmeasured(check: str, what: str) -> Reason:
     )
 
 
-def _late(client: Client, load: Load) -> Reason | None:
+def _late(client: Client, load: Load, *, lags: bool) -> Reason | None:
     if client.late_share is None:
         return None
     level, limit = _beyond_of(client.late_share, "late_sends", client.sends)
     if level == "OK":
         return None
-    if not load.is_open:
-        # A closed loop has no schedule to miss: what answers at once is asked again one by one. It stands in
-        # `ttft_sched`, and a loop too slow for its load shows in its lag.
+    if not load.is_open and not lags:
+        # What is answered at once is asked again one by one: lock-step streams, on a loop that keeps up. It
+        # stands in `ttft_sched`. Where the loop lags as well, it is this client that cannot keep up.
         level, limit = "WARN", LIMITS["late_sends"][0]
     return Reason(
         check="late_sends",
@@ -208,13 +208,14 @@ STOPPED = ("interrupted", "terminated", "budget", "disk_full", "pilot", "error")
 def assess(summary: Summary, client: Client, load: Load) -> Validity:
     """Judge the client of a bench."""
     ttft = summary.metrics["ttft"]
+    lag = _lag(client, ttft.percentiles["p50"] if ttft.n >= NEEDS[50] else None)
     found = [
         _nothing(summary),
         _own_errors(client, summary),
-        _late(client, load),
+        _late(client, load, lags=lag is not None and lag.measured is not None),
         *_delay(client),
         _sent(client, load),
-        _lag(client, ttft.percentiles["p50"] if ttft.n >= NEEDS[50] else None),
+        lag,
         _coalesced(client),
     ]
     reasons = [reason for reason in found if reason is not None]

@@ -183,3 +183,17 @@ def test_whose_fault_a_connection_is(bench: Any, record: Any, failed: Any) -> No
     assert level_of(run) == ("INVALID", ["own_errors"])
     run = bench([*records, failed(50, error=said)], load=load, name="target")
     assert level_of(run) == ("OK", [])
+
+
+@pytest.mark.parametrize(
+    ("p99_ms", "level"),
+    [(1.0, "WARN"), (5.1, "INVALID")],  # lock-step streams on a loop that keeps up; one that does not
+)
+def test_late_sends_of_a_closed_loop_condemn_it_only_where_its_loop_lags_too(
+    p99_ms: float, level: str
+) -> None:
+    assert judged(CLOSED, late_share=0.5, lag=lag(p99_ms)).level == level
+
+
+def test_a_lag_nobody_measured_is_no_evidence() -> None:
+    assert judged(CLOSED, late_share=0.5, lag=None).level == "WARN"
