@@ -12,6 +12,7 @@ from reports.bench import Outcome
 from reports.cells import several
 from reports.comparison import CompareError, Comparison, Fingerprint, MetricVerdict
 from reports.evidence import Evidence, evidence
+from reports.expect_changes import Changes, expectation_changes
 from reports.fingerprints import fingerprints
 from reports.gates import GATED, Gate, gates
 from reports.groups import runs_of
@@ -19,6 +20,7 @@ from reports.metric_verdicts import amount_of, verdicts
 from reports.shifts import noise as noise_of
 from reports.shifts import shifts, side_of, warnings
 from reports.sides import Run, Sides, arrange, check, read_run
+from runner.store import load_manifest
 
 
 def compare(
@@ -55,7 +57,17 @@ def compare(
     stored = [[read_run(path) for path in runs_of(folder)] for folder in noise]
     before, after = read
     check(before, after)
-    return _compared(asked, arrange(before, after, paired), stored, frozenset(declared))
+    found = _compared(asked, arrange(before, after, paired), stored, frozenset(declared))
+    found.answers = _answers(base[-1], new[-1])
+    return found
+
+
+def _answers(base: Path, new: Path) -> Changes | None:
+    """Which prompts had the expected answers before and have not now: shown; `check --expect` judges."""
+    prompts = [load_manifest(run).prompts for run in (base, new)]
+    if any(one is None or not one.expects for one in prompts):
+        return None
+    return expectation_changes(base, new)
 
 
 def _compared(

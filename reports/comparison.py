@@ -10,6 +10,7 @@ from typing import Literal
 from msgspec import Struct
 
 from reports.bench import Outcome
+from reports.expect_changes import Changes
 
 COMPARISON_VERSION = 1
 
@@ -120,6 +121,7 @@ class Comparison(Struct, kw_only=True):
     noise_runs: list[str] = []  # stored runs beside BASE
     shifts: list[Shift] = []
     not_measured: dict[str, str] = {}  # usually gated metrics that neither side has, and why
+    answers: Changes | None = None  # of the last run of each side, where rows say what they expect
 
 
 def exit_code(comparison: Comparison, on_inconclusive: Literal["pass", "fail"] | None = None) -> int:

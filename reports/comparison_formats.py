@@ -152,6 +152,27 @@ def _shifts(comparison: Comparison) -> list[Section]:
     ]
 
 
+_ANSWERS_SHOWN = 5
+
+
+def _answers(comparison: Comparison) -> list[Section]:
+    """Prompts whose answers held before and do not now, both answers side by side."""
+    changes = comparison.answers
+    if changes is None or not changes.both:
+        return []
+    facts = [
+        ("judged", f"{several(changes.both, 'prompt')} on both sides (last run of each)"),
+        ("broke", f"{changes.broke:,} held before and do not now"),
+        ("mended", f"{changes.mended:,} did not hold before and do now"),
+    ]
+    bullets = []
+    for one in changes.shown[:_ANSWERS_SHOWN]:
+        why = "; ".join(one.failures.values())
+        before, now = ("not kept" if said is None else repr(said) for said in (one.before, one.now))
+        bullets.append(f"row {one.index}: {why}. Before: {before}. Now: {now}.")
+    return [Section("Answers (shown, not judged)", facts, bullets=bullets)]
+
+
 def _cautions(comparison: Comparison) -> list[Section]:
     return [Section("Warnings", bullets=comparison.warnings)] if comparison.warnings else []
 
@@ -161,6 +182,7 @@ def _sections(comparison: Comparison) -> list[Section]:
         _verdicts(comparison),
         *_differences(comparison),
         *_dropped(comparison),
+        *_answers(comparison),
         *_cautions(comparison),
         _compared(comparison),
         *_noise(comparison),

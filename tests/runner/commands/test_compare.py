@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from runner.cli import group
+from tests.conftest import Mock
 from tests.reports.compared import Bench, bench_of, sides
 from tests.reports.conftest import Write, _failed, _record, bench, write  # noqa: F401  (fixtures)
 
+Cli = Callable[..., Result]
+Start = Callable[..., Mock]
 STEADY, SLOWER = [100.0, 101.0, 99.5], [116.0, 115.0, 117.5]
 
 
@@ -118,3 +122,20 @@ def test_a_comment_for_the_pull_request(make: Bench) -> None:
     assert found.exit_code == 99
     assert Path("comment.md").read_text().startswith("## FAIL: ttft (+16.0 %) got worse\n")
     assert compare("base", "new", "--markdown", "no/such/comment.md").exit_code == 1
+
+
+def test_prompts_whose_answers_held_before_are_named_with_both_answers(cli: Cli, mock: Start) -> None:
+    rows = [{"prompt": f"say {n}", "expect": {"contains": f"say {n}"}} for n in range(3)]
+    Path("q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, server in (("old", mock(echo=True)), ("new", mock(tokens=4))):
+        done = cli("run", "q.jsonl", "--base-url", server.base_url, "--model", "m", "-o", name)
+        assert done.exit_code == 0, done.output
+    for form in ([], ["--json"]):
+        found = cli("compare", "old", "new", "--metric", "ttft", *form)
+        assert found.exit_code in {98, 99, 0}, found.output
+        assert "say 1" in found.stdout
+    told = json.loads(found.stdout)["answers"]
+    assert (told["both"], told["broke"], told["mended"]) == (3, 3, 0)
+    text = cli("compare", "old", "new", "--metric", "ttft").stdout
+    assert "3 held before and do not now" in text
+    assert "Before: 'say 0'" in text
