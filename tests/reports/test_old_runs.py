@@ -1,4 +1,4 @@
-"""A run directory of schema 1 (`schema-1/`, before costs and endpoints) is read as it is."""
+"""Run directories of schema 1 (before costs and endpoints) and 2 (before benches) are read as they are."""
 
 import json
 import shutil
@@ -106,3 +106,16 @@ def test_pilot(old: Path) -> None:
     found = estimate(old, 1, 100, 4)
     assert (found.requests, found.failed, found.cost.total) == (4, 2, None)
     assert "cost unknown time" in " ".join(render_pilot(found).split())
+
+
+def test_schema_2_is_read_with_its_costs_and_endpoints() -> None:
+    run = Path(__file__).parent / "schema-2"
+    assert load_manifest(run).schema_version == 2
+    assert "held_ns" not in (run / "records.jsonl").read_text()
+    summary = summarize(run)
+    assert (summary.requests.ok, summary.attempts.earlier, summary.bench) == (4, 1, None)
+    assert summary.cost.total == pytest.approx(19e-6)  # 9 tokens in, 5 out
+    assert [endpoint.ok for endpoint in summary.endpoints] == [4]
+    assert load(run)["status"].tolist() == ["ok"] * 4
+    for form in RENDERERS:
+        assert RENDERERS[form]([summary])
