@@ -12,6 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 from reports.bench import Verdict
+from reports.bench_tables import headline as fitness
 from reports.cells import several
 from reports.layout import Table
 from reports.markdown import escape, grid
@@ -69,7 +70,7 @@ def sheet_of(summary: Summary, verdicts: Sequence[Verdict]) -> Sheet:
     validity = summary.bench.validity if summary.bench is not None else None
     if validity is not None and validity.level == "INVALID":
         reasons = [f"{r.words} {r.next_step}" for r in validity.reasons if r.level == "INVALID"]
-        words = "the client was not fit to measure this; the numbers are no result"
+        words = fitness(summary)[0].removeprefix("INVALID: ")
         rows.append(Row(name=VALIDITY, verdict="INVALID", words=words, notes=reasons))
     rows += [
         Row(

@@ -7,12 +7,10 @@ import contextlib
 import gc
 import os
 import signal
-import sys
-import threading
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
@@ -25,6 +23,7 @@ from runner.engine import Engine
 from runner.fleet import Endpoint, Fleet
 from runner.gate import Ask, Gate
 from runner.limits import Breaker, Slots
+from runner.on_loop import run_on_loop
 from runner.pacing import Adaptive
 from runner.prices import Prices, amount, bound_of, worst_case
 from runner.progress import Progress, Snapshot
@@ -74,28 +73,13 @@ def run_bulk(
     """Run the job to its end, and leave what became of it in the opened run's session. Blocks."""
     progress = Progress(plan.requests, len(opened.settled))
     job = _Job(opened, plan, targets, redact, settings, progress)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        try:
-            runner.run(job.main())
-        finally:
-            # uvloop leaves its own behind, deaf: what follows must still end by Ctrl-C.
-            if threading.current_thread() is threading.main_thread():
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
-            opened.journal.close()
-            if hasattr(job, "engine"):  # else it failed before it began: that error is the one to show
-                progress.close(job.snapshot())
+    try:
+        run_on_loop(job.main())
+    finally:
+        opened.journal.close()
+        if hasattr(job, "engine"):  # else it failed before it began: that error is the one to show
+            progress.close(job.snapshot())
     return job.engine
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if sys.platform == "win32":
-        return None
-    import uvloop
-
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 class _Job:
