@@ -244,6 +244,10 @@ def test_a_target_that_is_not_there(cli: Cli) -> None:
     assert result.exit_code == 97
     assert "cannot connect to 127.0.0.1:9" in result.stderr
     assert "Check that the server runs, and --base-url.\n" in result.stderr
+    judged = cli("check")
+    assert judged.exit_code == 97
+    assert "nothing succeeded" in judged.stdout
+    assert "not fit" not in judged.stdout
 
 
 def test_a_target_that_dies_half_way(tmp_path: Path, mock_process: Start, spawn: Spawn, until: Until) -> None:
@@ -446,3 +450,30 @@ def test_one_that_never_is_ends_it(cli: Cli) -> None:
     )
     assert result.exit_code in {1, 97}
     assert "not ready after" in result.stderr
+
+
+def test_arrivals_that_never_got_a_place_are_told(cli: Cli, mock: Start) -> None:
+    server = mock(ttft_ms=3_600_000)
+    cli(
+        *("bench", *to(server), "--rate", 200, "-n", 5, "--prompts", prompts(5), "-o", "out"),
+        *("--set", "load.max_in_flight=1", "--set", "load.graceful_stop=100ms"),
+    )
+    load = manifest("out")["sessions"][0]["gauge"]["load"]
+    assert (load["scheduled"], load["arrived"], load["unsent"]) == (5, 1, 4)
+    assert [record["cancelled_by"] for record in records("out")] == ["deadline"]
+
+
+def test_ctrl_c_waits_for_what_is_in_flight_no_longer_than_the_grace(
+    tmp_path: Path, mock_process: Start, spawn: Spawn, until: Until
+) -> None:
+    server = mock_process("--ttft", "3600000")
+    (tmp_path / "p.jsonl").write_text('{"prompt": "x"}\n')
+    child = spawn(
+        *("bench", "--base-url", server.base_url, "--model", "m", "--rate", 100, "--duration", "10m"),
+        *("--prompts", "p.jsonl", "--set", "load.graceful_stop=200ms", "-o", "out"),
+    )
+    until(lambda: server.stats()["in_flight"] > 0, child)
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert {record["cancelled_by"] for record in records(tmp_path / "out")} == {"user"}
