@@ -258,7 +258,7 @@ def test_runs_that_are_not_valid_end_it_once_a_verdict_is_out_of_reach(
     from reports import validity
 
     monkeypatch.setitem(validity.LIMITS, "loop_lag_p99_ms", (-2.0, -1.0))
-    monkeypatch.setattr(validity, "LAG_SHARES", (0.0, 0.0))
+    monkeypatch.setattr(validity, "LAG_SHARES", (-1.0, -1.0))  # a loop that was never late is INVALID too
     server = mock()
     result = cli("ab", *between(server, server), "-c", 2, "-n", 24, *LENGTHS, "--pairs", 4, "-o", "out")
     assert result.exit_code == 97, result.output
