@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test check format bench real gate-e2e clean
+.PHONY: help run test check format bench loads real gate-e2e clean
 
 help:
 	@echo "make run     the whole job on the embedded mock server: prompts in, answers and a report out"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   format, lint, types, then all tests (what CI runs)"
 	@echo "make format  mend format and what lint can mend"
 	@echo "make bench   our speed against a plain openai-SDK script, in one run, as ratios"
+	@echo "make loads   what this machine carries: streams, tokens a second, workers, and how right the times are"
 	@echo "make real    the job against a real model server on this machine (downloads 127 MB)"
 	@echo "make gate-e2e 20 A/A gates and 10 slowed ones on the mock: about 20 minutes; QUICK=1 for a look"
 	@echo "make clean   remove the virtual environment and what was made"
@@ -41,6 +42,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m bench
+
+loads: $(READY)
+	$(BIN)/python -m bench.loads
 
 real: $(READY)
 	$(BIN)/python -m bench.real

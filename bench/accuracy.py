@@ -27,8 +27,8 @@ _PROMISES = (
     ("ITL", "itl", 50, 0.1),
     ("ITL", "itl", 99, 3.0),
 )
-_CPU_RATIO = 4.0
-_FLOOD_US = 1e6 / 150_000
+_CPU_RATIO = 2.5
+_FLOOD_US = 1e6 / 250_000
 _RULER = 1 / 5  # at most so much of the mock's rate is ours: else it is no ruler
 
 

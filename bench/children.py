@@ -101,7 +101,7 @@ def _child(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[
     output = folder / f"output-{time.monotonic_ns()}.txt"
     with output.open("wb") as out:
         child = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=_env()
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env()
         )
     try:
         yield child, output
@@ -116,7 +116,7 @@ def _child(command: list[str], folder: Path) -> Iterator[tuple[subprocess.Popen[
                 child.wait()
 
 
-def _env() -> dict[str, str]:
+def env() -> dict[str, str]:
     """Ours without what would send a client elsewhere or change what it says."""
     return {
         name: value

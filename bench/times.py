@@ -20,7 +20,9 @@ def our_times(folder: Path, entries: list[dict[str, Any]]) -> Times:
     session = json.loads((folder / "run.json").read_text(encoding="utf-8"))["sessions"][-1]
     by_id = {entry["request_id"]: entry for entry in entries}
     times: Times = {}
-    for record in json_lines(folder / "records.jsonl"):
+    for record in (line for path in sorted(folder.glob("records*.jsonl")) for line in json_lines(path)):
+        if record.get("first_token_at") is None:
+            continue
         entry = by_id[record["response"]["headers"]["x-request-id"]]
         first = record["first_token_at"] + session["anchor_ns"]
         sent = entry["first_token_sent_ns"]

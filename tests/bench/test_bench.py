@@ -9,6 +9,7 @@ import pytest
 
 from bench.children import BenchError, mock, run, script
 from bench.clients import write_prompts
+from bench.loads import Load, _run
 from bench.table import Row, markdown_table, quantity, text_table
 from bench.times import our_times, percentile, script_times
 
@@ -100,3 +101,13 @@ def test_our_times_are_joined_by_request_id(tmp_path: Path) -> None:
         "itl": [1.0, 2.0],
         "true_itl": [1.0, 1.0],
     }
+
+
+def test_a_load_says_how_many_events_and_how_late_their_times_are(tmp_path: Path) -> None:
+    load = Load("tiny", streams=4, gap_ms=1, tokens=20, requests=1)
+    result = _run(tmp_path, load, workers=1, tokens=20)
+    assert result.events == 4 * 20
+    assert result.lag_p50 is not None
+    assert result.lag_p50 >= 0  # no token is seen before it was sent
+    assert result.peak_mb > 0
+    assert result.word in {"OK", "WARN", "INVALID"}

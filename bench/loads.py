@@ -1,0 +1,237 @@
+"""`make loads`: what this machine carries, load by load, with the error of the times beside it.
+
+Each load is a `streamgauge bench` against the mock server on the same machine. The server's log says when it
+handed every token to the kernel; the error of a time is ours less that. CPU is that of the tool as a whole,
+its workers included, less that of the same load with a tenth of the tokens: what a token costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.children import STREAMGAUGE, BenchError, env, mock
+from bench.times import entries, our_times, percentile
+
+PLACE = Path(__file__).parent.parent / ".bench"
+HEADINGS = (
+    "load",
+    "workers",
+    "token events/s",
+    "time stamped after it was sent: p50",
+    "p99",
+    "TTFT p99, off by",
+    "CPU a token",
+    "memory",
+    "the bench's own word",
+)
+_FIT = {0: "OK", 97: "INVALID", 98: "OK", 99: "OK"}
+_SAMPLE_S = 0.1
+
+
+class Load(msgspec.Struct, frozen=True):
+    """So many streams at once, each with a token every `gap_ms` (0: as fast as they come)."""
+
+    name: str
+    streams: int
+    gap_ms: float
+    tokens: int
+    requests: int  # a stream
+    lockstep: bool = False
+    workers: tuple[int, ...] = (1, 2)
+
+
+LOADS = (
+    Load("100 streams x 100/s, spread out", 100, 10, 200, 3),
+    Load("100 streams x 100/s, lock-step", 100, 10, 200, 3, lockstep=True),
+    Load("256 streams x 40/s, lock-step", 256, 25, 100, 3, lockstep=True),
+    Load("256 streams x 100/s, lock-step", 256, 10, 200, 3, lockstep=True),
+    Load("200 streams x 100/s, spread out", 200, 10, 200, 3),
+    Load("1,000 streams x 10/s, spread out", 1000, 100, 60, 2),
+    Load("5,000 streams x 2/s, spread out", 5000, 500, 20, 1),
+    Load("32 streams, flooded", 32, 0, 2000, 8),
+)
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What one run of a load showed. Times in ms."""
+
+    events_per_s: float
+    lag_p50: float | None
+    lag_p99: float | None
+    ttft_off: float | None
+    cpu_s: float
+    events: int
+    peak_mb: float
+    word: str
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the loads, print and write the table. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.loads", description=__doc__)
+    parser.add_argument("--only", metavar="WORDS", help="loads whose name holds this")
+    parser.add_argument("--workers", type=int, metavar="N", help="with so many, and no other number")
+    given = parser.parse_args(arguments)
+    rows: list[tuple[str, ...]] = [HEADINGS]
+    for load in LOADS:
+        if given.only and given.only not in load.name:
+            continue
+        for workers in (given.workers,) if given.workers else load.workers:
+            print(f"{load.name}, {workers} workers ...", file=sys.stderr, flush=True)
+            try:
+                rows.append(_row(load, workers))
+            except BenchError as exc:
+                print(f"  failed: {exc}", file=sys.stderr)
+                rows.append((load.name, str(workers), *["failed"] * (len(HEADINGS) - 2)))
+    about = (
+        f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores "
+        f"shared with the mock server, load {os.getloadavg()[0]:.1f} at the end; "
+        f"Python {platform.python_version()}."
+    )
+    table = _markdown(rows)
+    print(f"{about}\n\n{table}")
+    PLACE.mkdir(exist_ok=True)
+    (PLACE / ("loads.md" if given.only is None else "loads-partial.md")).write_text(f"{about}\n\n{table}\n")
+    return 0
+
+
+def _row(load: Load, workers: int) -> tuple[str, ...]:
+    with tempfile.TemporaryDirectory(prefix="streamgauge-loads-") as folder:
+        few = max(load.tokens // 10, 2)
+        whole = _run(Path(folder) / "whole", load, workers, load.tokens)
+        little = _run(Path(folder) / "little", load, workers, few)
+    cpu_us = (whole.cpu_s - little.cpu_s) / (whole.events - little.events) * 1e6
+    return (
+        load.name,
+        str(workers),
+        f"{whole.events_per_s:,.0f}",
+        _ms(whole.lag_p50),
+        _ms(whole.lag_p99),
+        _ms(whole.ttft_off),
+        f"{cpu_us:.1f} us",
+        f"{whole.peak_mb:,.0f} MB",
+        whole.word,
+    )
+
+
+def _run(folder: Path, load: Load, workers: int, tokens: int) -> Result:
+    log = folder / "log.jsonl"
+    options = ["--ttft", "50", "--itl", str(load.gap_ms)] if load.gap_ms else []
+    if load.gap_ms and not load.lockstep:
+        # Their first tokens spread over two gaps, and so do all that follow.
+        options += ["--ttft-dist", "normal", "--ttft-sd", "10"]
+    options += ["--lockstep"] if load.lockstep else []
+    count = load.streams * load.requests
+    with mock(folder / "mock", *options, "--log", str(log)) as url:
+        since = time.monotonic_ns()
+        command = [STREAMGAUGE, "bench", "--base-url", url, "-m", "mock", "-c", str(load.streams)]
+        command += ["-n", str(count), "--output-tokens", str(tokens), "--input-tokens", "32"]
+        command += ["-o", str(folder / "run"), "--set", "load.warmup_requests=0"]
+        command += ["--workers", str(workers)] if workers > 1 else []
+        code, cpu_s, peak_mb = _spent(command, folder)
+        logged = entries(log, since, count)
+    if code not in _FIT:
+        raise BenchError((folder / "said.txt").read_text()[-2000:])
+    return _result(folder, logged, code, cpu_s, peak_mb)
+
+
+def _result(folder: Path, logged: list[dict[str, Any]], code: int, cpu_s: float, peak_mb: float) -> Result:
+    times = our_times(folder / "run", logged)
+    first = min(entry["first_token_sent_ns"] for entry in logged)
+    last = max(entry["first_token_sent_ns"] + entry["token_us"][-1] * 1000 for entry in logged)
+    events = len(times["lag"])
+    ours, true = percentile(times["ttft"], 99), percentile(times["true_ttft"], 99)
+    return Result(
+        events_per_s=events / max((last - first) / 1e9, 1e-9),
+        lag_p50=percentile(times["lag"], 50),
+        lag_p99=percentile(times["lag"], 99),
+        ttft_off=abs(ours - true),
+        cpu_s=cpu_s,
+        events=events,
+        peak_mb=peak_mb,
+        word=_word(folder / "run", code),
+    )
+
+
+def _word(run: Path, code: int) -> str:
+    try:
+        said = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        return str(said["validity"]["verdict"]).upper()
+    except (OSError, KeyError, TypeError, ValueError):
+        return _FIT[code]
+
+
+def _spent(command: list[str], folder: Path) -> tuple[int, float, float]:
+    """Exit code, CPU seconds and peak memory (MB) of a command and all its children."""
+    with (folder / "said.txt").open("wb") as out:
+        child = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env()
+        )
+        with _watched(child.pid) as peak:
+            _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return child.returncode, usage.ru_utime + usage.ru_stime, peak[0] / 1e6
+
+
+@contextmanager
+def _watched(pid: int) -> Iterator[list[float]]:
+    """The most memory a process and its children held at once, in bytes, shared pages counted once."""
+    peak = [0.0]
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_SAMPLE_S):
+            peak[0] = max(peak[0], sum(map(_pss, _family(pid))))
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()
+
+
+def _family(pid: int) -> list[int]:
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return [pid]
+    return [pid, *(one for child in found for one in _family(int(child)))]
+
+
+def _pss(pid: int) -> float:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return float(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0.0
+
+
+def _ms(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.2f} ms"
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |", *lines[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
