@@ -8,8 +8,10 @@ METRIC{KEY:VALUE}        only of the records (or errors) whose KEY is VALUE: err
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Literal, NoReturn
 
 from msgspec import Struct
@@ -51,12 +53,21 @@ _AGGREGATIONS: dict[Kind, tuple[Aggregation, ...]] = {
     "share": ("rate", "count"),
     "amount": ("value",),
 }
-_FACTORS: dict[Kind, dict[str, float]] = {
-    "time": {"": 1.0, "us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3, "h": 3600e3},
-    "pace": {"": 1.0},
-    "throughput": {"": 1.0},
-    "share": {"": 1.0, "%": 0.01},
-    "amount": {"": 1.0},
+# Decimal, as people write: 95 * 0.01 is a little more than 0.95, and 95 of 100 would fail `rate>=95%`.
+_ONE = Decimal(1)
+_FACTORS: dict[Kind, dict[str, Decimal]] = {
+    "time": {
+        "": _ONE,
+        "us": Decimal("0.001"),
+        "ms": _ONE,
+        "s": Decimal(1_000),
+        "m": Decimal(60_000),
+        "h": Decimal(3_600_000),
+    },
+    "pace": {"": _ONE},
+    "throughput": {"": _ONE},
+    "share": {"": _ONE, "%": Decimal("0.01")},
+    "amount": {"": _ONE},
 }
 _WITH_BOUND: frozenset[Aggregation] = frozenset({"p", "med", "avg", "rate"})
 
@@ -288,14 +299,18 @@ def _limit(text: str, metric: Metric, agg: Aggregation, where: str) -> float:
     found = _LIMIT.match(text)
     if found is None:
         _refuse(f"{where}: {text!r} is not a number (of 0 or more) and its unit", "as in 800ms, 1.5s or 1%")
-    number, unit = float(found[1]), found[2].lower()
-    factors = {"": 1.0} if agg == "count" else _FACTORS[metric.kind]
+    unit = found[2].lower()
+    factors = {"": _ONE} if agg == "count" else _FACTORS[metric.kind]
     if unit not in factors:
         units = [one for one in factors if one]
         natural = "a plain number" if agg == "count" else f"a number in {metric.unit}"
         allowed = f"{natural}, or with {', '.join(units)}" if units else f"{natural}, without a unit"
         _refuse(f"{where}: {found[2]!r} is no unit of it", f"write {allowed}")
-    limit = number * factors[unit]
+    # An exponent beyond all bounds is more than a Decimal takes: as a float it is infinite, or 0.
+    written = float(found[1])
+    limit = float(Decimal(found[1]) * factors[unit]) if 0 < written < math.inf else written
+    if math.isinf(limit):
+        _refuse(f"{where}: {text!r} is too large", "write a limit that something can miss")
     if metric.kind == "share" and agg == "rate" and limit > 1:
         _refuse(f"{where}: a share is never above 1 (100 %)", f"write {found[1]}% if that is meant")
     return limit

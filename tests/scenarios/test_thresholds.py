@@ -79,6 +79,9 @@ def test_what_is_read(
         ("ttft", "p(95)<5%", "'%' is no unit of it; write a number in ms, or with us, ms, s, m, h"),
         ("ttft", "count>5ms", "'ms' is no unit of it; write a plain number, without a unit"),
         ("errors", "rate<5ms", "'ms' is no unit of it; write a number in share, or with %"),
+        ("ttft", "p(95)<1e400", "'1e400' is too large; write a limit that something can miss"),
+        ("ttft", "p(95)<1e99999999999999999999s", "is too large"),
+        ("ttft", "p(95)<1e308s", "'1e308s' is too large"),
         ("errors", "rate<5", "never above 1 (100 %); write 5% if that is meant"),
         ("output_rate", "med>5%", "write a number in tokens/s, without a unit"),
         (
@@ -185,6 +188,14 @@ def test_every_metric_takes_what_it_says_it_takes(metric: str, data: st.DataObje
     assert isinstance(found, Threshold)
     assert (found.metric, found.agg, found.op) == (metric, agg, op)
     assert parse_line(str(found)) == found
+
+
+@given(tenths=st.integers(0, 1000))
+def test_a_limit_is_what_is_written_to_the_last_digit(tenths: int) -> None:
+    # 95 * 0.01 is more than 0.95, and 999 of 1,000 are 99.9 %: a share at its limit is not beside it.
+    assert parse("expect", f"rate>={tenths // 10}.{tenths % 10}%").limit == tenths / 1000
+    assert parse("ttft", f"med<{tenths}us").limit == tenths / 1000
+    assert parse("ttft", f"med<{tenths / 1000:.3f}s").limit == tenths
 
 
 keys = st.from_regex(r"[A-Za-z0-9_.-]{1,8}", fullmatch=True)
