@@ -128,7 +128,8 @@ def _read(given: dict[str, Any]) -> Scenario:
 
 
 def _url(given: dict[str, Any], scenario: Scenario) -> str:
-    return given["base_url_flag"] or scenario.target.base_url or given["base_url"] or OPENAI
+    # The scenario's comes first: --base-url is in it already, and --set-b target.base_url overrules that.
+    return scenario.target.base_url or given["base_url"] or OPENAI
 
 
 def _host(url: str) -> tuple[str, str | None, int | None] | str:

@@ -229,6 +229,17 @@ def test_the_key_of_a_does_not_go_to_another_host(
     assert {record["status"] for record in records("01-b", "two")} == {"ok"}
 
 
+def test_nor_does_it_where_a_key_of_the_scenario_names_that_host(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_A", "sesame-of-a-123")
+    asked = ["--base-url", "http://127.0.0.1:1/v1", "--model", "m", "--api-key-env", "KEY_A", "--dry-run"]
+    there = cli("ab", *asked, *SHORT, "--set-b", "target.base_url=http://127.0.0.1:2/v1")
+    assert (there.exit_code, "side b gets no key" in there.stderr) == (0, True), there.output
+    here = cli("ab", *asked, *SHORT, "--set-b", "target.base_url=http://127.0.0.1:1/v1")
+    assert (here.exit_code, "side b gets no key" in here.stderr) == (0, False), here.output
+
+
 def test_a_variable_that_is_not_set_is_named(cli: Cli, mock: Start) -> None:
     server = mock()
     result = cli("ab", *between(server, server), *SHORT, "--api-key-env-b", "NOT_THERE")
