@@ -14,12 +14,12 @@ from reports.comparison import CompareError, Comparison, Fingerprint, MetricVerd
 from reports.evidence import Evidence, evidence
 from reports.expect_changes import Changes, expectation_changes
 from reports.fingerprints import fingerprints
-from reports.gates import GATED, Gate, gates
+from reports.gates import GATED, MAX_SHARE, Gate, gates, unserved
 from reports.groups import runs_of
 from reports.metric_verdicts import amount_of, verdicts
 from reports.shifts import noise as noise_of
 from reports.shifts import shifts, side_of, warnings
-from reports.sides import Run, Sides, arrange, check, read_run
+from reports.sides import Run, Sides, arrange, check, is_invalid, once, read_run
 from runner.store import load_manifest
 
 
@@ -55,10 +55,16 @@ def compare(
     series = len(base) == 1 or len(new) == 1
     read = [[read_run(path, times, series=series) for path in side] for side in (base, new)]
     stored = [[read_run(path) for path in runs_of(folder)] for folder in noise]
+    unfit = [run.name for group in stored for run in group if is_invalid(run)]
+    stored = [[run for run in group if not is_invalid(run)] for group in stored]
     before, after = read
     check(before, after)
-    found = _compared(asked, arrange(before, after, paired), stored, frozenset(declared))
+    sides = arrange(before, after, paired)
+    if metrics is None and not any(one.metric == "unserved" for one in asked) and _left_more(sides):
+        asked.append(unserved())
+    found = _compared(asked, sides, stored, frozenset(declared))
     found.answers = _answers(base[-1], new[-1])
+    found.warnings += [f"{name} is INVALID, and in no noise." for name in unfit]
     return found
 
 
@@ -70,17 +76,29 @@ def _answers(base: Path, new: Path) -> Changes | None:
     return expectation_changes(base, new)
 
 
+def _left_more(sides: Sides) -> bool:
+    """Whether NEW left more arrivals unserved than it may: a server that hangs fails nothing.
+
+    Judged only there: loads that end by the clock cut a few on both sides.
+    """
+    base, new = (
+        [run.summary.bench.unserved for run in side if run.summary.bench] for side in (sides.base, sides.new)
+    )
+    shares = [sum(one.n for one in side) / max(1, sum(one.of for one in side)) for side in (base, new)]
+    return shares[1] - shares[0] > MAX_SHARE
+
+
 def _compared(
     asked: Sequence[Gate], sides: Sides, stored: Sequence[Sequence[Run]], declared: frozenset[str]
 ) -> Comparison:
     """Judge runs that were read."""
-    apart = fingerprints(sides, declared) if sides.base and sides.new else []
+    apart = fingerprints(sides, declared, _shaping(asked)) if sides.base and sides.new else []
     blocked = sides.unfit or _undeclared(apart)
     found = [evidence(gate, sides, stored) for gate in asked]
     kept = found if sides.unfit else _measured(found)
     judged = verdicts(kept, blocked)
     overall = _overall(judged)
-    groups = [*([sides.base] if sides.base else []), *stored]
+    groups = once([*stored, sides.base])
     return Comparison(
         verdict=overall,
         words=blocked or _in_words(judged, overall),
@@ -94,10 +112,21 @@ def _compared(
         dropped=sides.dropped,
         warnings=[*_partly(kept), *(warnings(sides) if sides.base and sides.new else [])],
         noise=noise_of(asked, groups),
-        noise_runs=[run.name for group in stored for run in group],
+        noise_runs=_beside(groups[:-1], sides.base),
         shifts=shifts(sides, _times(asked)),
         not_measured={one.gate.name: one.why for one in found if one not in kept},
     )
+
+
+def _beside(stored: Sequence[Sequence[Run]], base: Sequence[Run]) -> list[str]:
+    """The stored runs that are not BASE's."""
+    own = {run.path.resolve() for run in base}
+    return [run.name for group in stored for run in group if run.path.resolve() not in own]
+
+
+def _shaping(asked: Sequence[Gate]) -> frozenset[str]:
+    """Settings that send nothing, and are what a judged metric is made of."""
+    return frozenset({"slo"} if any(one.metric == "goodput" for one in asked) else ())
 
 
 def _times(asked: Sequence[Gate]) -> list[str]:
@@ -126,7 +155,7 @@ def _measured(found: list[Evidence]) -> list[Evidence]:
         if one.gate.asked and one not in kept:
             raise CompareError(f"{one.gate.name} was not measured on either side. {_first(one)}")
     # Errors alone say nothing of how fast anything was.
-    usual = {one.gate.metric for one in kept} - {"errors"}
+    usual = {one.gate.metric for one in kept} - {"errors", "unserved"}
     if not kept or (not usual and not any(one.gate.asked for one in kept)):
         names = ", ".join(name for name in GATED if name != "errors")
         raise CompareError(f"the runs have no metric in common to judge by ({names}). {_first(found[0])}")

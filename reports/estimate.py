@@ -219,17 +219,27 @@ def needed(found: Estimate, limit: float, alpha: float) -> int | None:
         limit: what is allowed.
         alpha: what a FAIL is held against, so Holm's share of it.
     """
-    if found.spread <= 0:
+    up, down = _spreads(found)
+    if min(up, down) <= 0:
         return None
     n = np.arange(math.floor(found.n) + 1, MOST + 1, dtype=np.float64)
     n = n[n >= 2]
     freedom = n - 1 if found.method == "paired t" else 2 * (n - 1)
-    error = found.spread / np.sqrt(n)
-    passes = _reaches((limit - found.mean) / error, freedom, PASS_ALPHA)
-    fails = _reaches(found.mean / error, freedom, alpha)
-    fails = np.minimum(fails, ndtr((found.mean - limit / 2) / error))
+    passes = _reaches((limit - found.mean) * np.sqrt(n) / up, freedom, PASS_ALPHA)
+    fails = _reaches(found.mean * np.sqrt(n) / down, freedom, alpha)
+    fails = np.minimum(fails, ndtr((found.mean - limit / 2) * np.sqrt(n) / down))
     settled = np.flatnonzero(np.maximum(passes, fails) >= POWER)
     return int(n[settled[0]]) if len(settled) else None
+
+
+def _spreads(found: Estimate) -> tuple[float, float]:
+    """Of a pair, upwards and downwards: where counts decide, theirs, as wide as their interval looks."""
+    if found.counted is None:
+        return found.spread, found.spread
+    root = math.sqrt(found.n)
+    up = (found.counted.high - found.mean) / float(ndtri(1 - PASS_ALPHA)) * root
+    down = (found.mean - found.counted.low) / float(ndtri(1 - FAIL_ALPHA)) * root
+    return max(found.spread, up), max(found.spread, down)
 
 
 def _reaches(

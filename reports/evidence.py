@@ -9,7 +9,7 @@ from msgspec import Struct, field, structs
 
 from reports.estimate import Estimate, batch_variance, borrowed, counted, paired, pooled, welch
 from reports.gates import Gate, Reading, read
-from reports.sides import Run, Sides
+from reports.sides import Run, Sides, once
 
 # One run a side, and nothing known of how runs differ: noise about three times the usual is taken for
 # granted, and only what is far beyond it is told (reports/metric_verdicts.py).
@@ -101,8 +101,7 @@ def _few(
 ) -> None:
     """A side of one run: its spread comes from stored runs, else from inside the run."""
     gate = found.gate
-    groups = [base, new, *(values_of(gate, group) for group in stored)]
-    noise = pooled(groups)
+    noise = pooled([values_of(gate, group) for group in once([*stored, sides.base, sides.new])])
     inside = _inside(found, sides)
     if noise is not None:
         floors = tuple(variance or 0.0 for variance in inside)

@@ -35,14 +35,17 @@ _LIMITS = (
 _OF_TARGET = ("proxy", "verify_tls")
 
 
-def fingerprints(sides: Sides, declared: frozenset[str]) -> list[Fingerprint]:
+def fingerprints(
+    sides: Sides, declared: frozenset[str], also: frozenset[str] = frozenset()
+) -> list[Fingerprint]:
     """Everything that differs, what is under test first.
 
     Args:
         sides: the runs.
         declared: fields that are meant to differ; `request` is all below it.
+        also: tables of a scenario that send nothing, and matter to what is judged.
     """
-    found = [*_settings(sides), *_asked(sides)]
+    found = [*_settings(sides, also), *_asked(sides)]
     for one in found:
         one.declared = one.part == "target" or _is_declared(one.field, declared)
     return sorted(found, key=lambda one: not one.declared)
@@ -55,8 +58,8 @@ def _is_declared(name: str, declared: frozenset[str]) -> bool:
 # -- settings, by the manifests
 
 
-def _settings(sides: Sides) -> Iterator[Fingerprint]:
-    base, new = [_fields(run) for run in sides.base], [_fields(run) for run in sides.new]
+def _settings(sides: Sides, also: frozenset[str]) -> Iterator[Fingerprint]:
+    base, new = ([_fields(run, also) for run in side] for side in (sides.base, sides.new))
     names = dict.fromkeys(name for fields in (*base, *new) for name in fields)
     for name in names:
         # What one side does not say is as different as what it says otherwise.
@@ -72,10 +75,10 @@ def _settings(sides: Sides) -> Iterator[Fingerprint]:
             )
 
 
-def _fields(run: Run) -> dict[str, Any]:
-    """Every setting of a run that shapes what is sent, by its dotted name."""
+def _fields(run: Run, also: frozenset[str]) -> dict[str, Any]:
+    """Every setting of a run that shapes what is sent, and those named, by its dotted name."""
     manifest = run.manifest
-    scenario = {key: value for key, value in manifest.scenario.items() if key not in _NOT_SENT}
+    scenario = {key: value for key, value in manifest.scenario.items() if key not in _NOT_SENT - also}
     scenario["target"] = {
         key: value for key, value in _table(scenario.get("target")).items() if key not in _NOT_SENT
     }
@@ -107,7 +110,7 @@ def _part(name: str) -> Part:
     top, _, rest = name.partition(".")
     if top in {"target", "models"}:
         return "target"
-    if top == "limits" or (top == "load" and rest in _LIMITS_OF_LOAD):
+    if top in {"limits", "slo"} or (top == "load" and rest in _LIMITS_OF_LOAD):
         return "limits"
     if top in _REQUEST or (top == "prompts" and rest.partition(".")[0] in _REQUEST_OF_PROMPTS):
         return "request"

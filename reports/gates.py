@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from reports.bench import Bench
+from reports.cells import several
 from reports.comparison import CompareError, Scale
 from reports.distribution import PERCENTILES, name_of
 from reports.intervals import reliable
@@ -117,6 +119,11 @@ def gates(
     return [_gate(name, relative, added, name in asked) for name in wanted]
 
 
+def unserved() -> Gate:
+    """What is judged beside the usual metrics where NEW left arrivals unserved: no failure, and no answer."""
+    return _gate("unserved", {}, {}, asked=False)
+
+
 def _gate(name: str, relative: Mapping[str, float], added: Mapping[str, float], asked: bool) -> Gate:
     metric, _, stat = name.partition(":")
     kind = _KNOWN[metric].kind
@@ -150,14 +157,31 @@ def read(summary: Summary, gate: Gate) -> Reading:
     if gate.p is not None:
         return _percentile(summary, gate.metric, gate.p)
     if gate.metric == "cost":
-        total = summary.cost.total
-        return Reading(total) if total else Reading(why="nobody told what it cost")
-    if summary.bench is None:
-        return Reading(why="only a bench has it")
-    if gate.metric == "goodput":
-        good = summary.bench.goodput
+        return _cost(summary)
+    return _of_bench(summary.bench, gate.metric) if summary.bench else Reading(why="only a bench has it")
+
+
+def _cost(summary: Summary) -> Reading:
+    cost = summary.cost
+    unknown = cost.answers - cost.answers_known + cost.lost_unknown
+    if not cost.total or unknown:
+        what = f"what {unknown:,} attempts cost is not known" if cost.total else "nobody told what it cost"
+        return Reading(why=what)
+    return Reading(cost.total)
+
+
+def _of_bench(bench: Bench, metric: str) -> Reading:
+    """Numbers of which a part is not known are none: a side that tells less would look better, or worse."""
+    if metric == "goodput":
+        good = bench.goodput
+        if good.unknown:
+            return Reading(why=f"whether {several(good.unknown, 'answer')} met the SLO is not known")
         return _share(good.of - good.met, good.of, "the scenario has no [slo]")
-    rate: float | None = getattr(summary.bench.steady, gate.metric)
+    if metric == "unserved":
+        return _share(bench.unserved.n, bench.unserved.of, "no arrival was due")
+    rate: float | None = getattr(bench.steady, metric)
+    if rate and bench.steady.at_least(metric):
+        return Reading(why="some answers in its steady window did not tell their tokens")
     return Reading(rate) if rate else Reading(why="its steady window, or tokens in it, are not known")
 
 

@@ -22,6 +22,7 @@ from reports.gates import Gate
 # Where one run a side is all there is: nothing smaller is told.
 OVERWHELMING = math.log(1.5)
 OVERWHELMING_SHARE = 0.10
+_MISSES = {"goodput": "missed its SLO", "unserved": "was left unserved"}
 
 
 def judge(estimate: Estimate, threshold: float, p_holm: float) -> Outcome:
@@ -95,7 +96,7 @@ def _decide(out: MetricVerdict, found: Evidence, estimate: Estimate, p_holm: flo
     gate = found.gate
     if gate.scale == "share" and not found.new_counts[0]:
         out.verdict = "PASS"
-        what = "missed its SLO" if gate.metric == "goodput" else "failed"
+        what = _MISSES.get(gate.metric, "failed")
         most = amount_of("share", max(estimate.high, 0.0), sign=False)
         of = several(found.new_counts[1], "request")
         out.words = f"none of {of} of NEW {what}, which leaves room for at most {most} more"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from scipy.special import ndtri
 
+from reports.bench import Unserved
 from reports.comparison import RunNoise, Shift, Side
 from reports.distribution import Values
 from reports.estimate import FAIL_ALPHA, POWER, pooled
@@ -147,6 +148,7 @@ def _of_lengths(sides: Sides) -> Iterable[str]:
 
 def _of_runs(side: str, runs: Sequence[Run]) -> Iterable[str]:
     labels = Counter[str]()
+    yield from _of_unserved(side, [run.summary.bench.unserved for run in runs if run.summary.bench])
     for run in runs:
         bench = run.summary.bench
         if bench is None:
@@ -159,6 +161,15 @@ def _of_runs(side: str, runs: Sequence[Run]) -> Iterable[str]:
     if labels:
         counts = ", ".join(f"{name} in {n} of {len(runs)} runs" for name, n in sorted(labels.items()))
         yield f"{side}: {counts}. `streamgauge report RUN` says more."
+
+
+def _of_unserved(side: str, found: Sequence[Unserved]) -> Iterable[str]:
+    left, of = sum(one.n for one in found), sum(one.of for one in found)
+    if left:
+        yield (
+            f"{side}: {left:,} of {of:,} arrivals were left unserved (never sent, or cut when the run "
+            "ended): they are no errors, and in no time. `unserved` judges them."
+        )
 
 
 def _of_kinds(sides: Sides) -> Iterable[str]:

@@ -117,6 +117,16 @@ def _asked(
     )
 
 
+def once(groups: Sequence[Sequence[Run]]) -> list[list[Run]]:
+    """Groups of runs, none of which is in two of them: a run that counts twice makes chance look small."""
+    seen: set[Path] = set()
+    out: list[list[Run]] = []
+    for group in groups:
+        out.append([run for run in group if run.path.resolve() not in seen])
+        seen |= {run.path.resolve() for run in group}
+    return out
+
+
 class Sides(Struct):
     """The runs that are judged. Where they are paired, they stand in the same order on both sides."""
 
@@ -158,10 +168,10 @@ def arrange(base: list[Run], new: list[Run], paired: bool | None) -> Sides:
             _drop(run, side, None)
             for side, runs in (("base", base), ("new", new))
             for run in runs
-            if _invalid(run)
+            if is_invalid(run)
         ]
         sides = Sides(
-            [r for r in base if not _invalid(r)], [r for r in new if not _invalid(r)], False, dropped
+            [r for r in base if not is_invalid(r)], [r for r in new if not is_invalid(r)], False, dropped
         )
         empty = [side for side, runs in (("BASE", sides.base), ("NEW", sides.new)) if not runs]
         if empty:
@@ -170,7 +180,7 @@ def arrange(base: list[Run], new: list[Run], paired: bool | None) -> Sides:
     dropped = []
     kept: list[tuple[Run, Run]] = []
     for name, one, other in pairs:
-        bad = [(run, side) for run, side in ((one, "base"), (other, "new")) if _invalid(run)]
+        bad = [(run, side) for run, side in ((one, "base"), (other, "new")) if is_invalid(run)]
         dropped += [_drop(run, side, name) for run, side in bad]
         if not bad:
             kept.append((one, other))
@@ -180,7 +190,8 @@ def arrange(base: list[Run], new: list[Run], paired: bool | None) -> Sides:
     return sides
 
 
-def _invalid(run: Run) -> bool:
+def is_invalid(run: Run) -> bool:
+    """Whether its client was not fit to measure it."""
     bench = run.summary.bench
     return bench is not None and bench.validity.level == "INVALID"
 

@@ -13,6 +13,13 @@ from runner.record import Record
 from tests.reports.conftest import MS, Make, Write
 
 Bench = Callable[..., Path]
+_NOTHING: dict[str, Any] = {
+    **dict.fromkeys(("headers_at", "first_token_at", "first_content_at", "last_token_at", "usage")),
+    "status": "cancelled",
+    "cancelled_by": "deadline",
+    "usage_source": "none",
+    "chunk_us": [],
+}
 
 
 def bench_of(write: Write, record: Make, failed: Make) -> Bench:
@@ -25,6 +32,8 @@ def bench_of(write: Write, record: Make, failed: Make) -> Bench:
         tpot_ms: float = 10.0,
         n: int = 60,
         errors: int = 0,
+        hung: int = 0,
+        untold: int = 0,
         tokens: int = 20,
         prompts: str = "prompt",
         seed: int = 0,
@@ -48,6 +57,14 @@ def bench_of(write: Write, record: Make, failed: Make) -> Bench:
                 "usage": {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens},
                 "chunk_us": [0, (last - first) // 1000],
             }
+            if i >= n - hung:  # no byte ever came, and the run's end cut it
+                kept = {name: fields[name] for name in ("prompt_id", "scheduled_at", "sent_at", "ended_at")}
+                lines.append(record(i, **{**_NOTHING, **kept}))
+                continue
+            if i < untold:
+                fields |= {"usage": None, "usage_source": "none"}
+            else:
+                fields |= {"cost": 0.001, "cost_source": "provider"}
             lines.append(failed(i, **{**fields, "usage": None}) if i < errors else record(i, **fields))
         return write(lines, name=name, **more)
 

@@ -23,6 +23,7 @@ from tests.reports.conftest import Make, Write
 # Medians of runs, 1 to 2 % apart.
 STEADY = [100.0, 101.0, 99.5, 100.5, 99.0, 100.2]
 SLOWER = [116.0, 115.0, 117.5, 114.0, 116.2, 115.1]
+UNFIT = {"gauge": {"lag": {"n": 1000, "p50_ms": 0.1, "p99_ms": 500.0, "max_ms": 900.0, "missed": 9}}}
 
 
 @pytest.fixture
@@ -124,6 +125,37 @@ def test_errors_are_a_difference_of_shares(make: Bench) -> None:
     assert of(compare(new, base), "errors").verdict == "PASS"  # none failed
 
 
+def test_a_server_that_hangs_is_no_pass(make: Bench) -> None:
+    # What was answered is as fast as ever, and nothing failed.
+    base, new = sides(make, STEADY[:3], STEADY[:3], new={"hung": 20})
+    found = compare(base, new)
+    assert [(one.metric, one.verdict) for one in found.verdicts if one.verdict != "PASS"] == [
+        ("unserved", "FAIL")
+    ]
+    assert exit_code(found) == 99
+    assert any("NEW: 60 of 180 arrivals were left unserved" in words for words in found.warnings)
+    # Who names metrics gets those, and is told.
+    named = compare(base, new, metrics=["ttft"])
+    assert (named.verdict, len(named.verdicts)) == ("PASS", 1)
+    assert any("left unserved" in words for words in named.warnings)
+    # Both sides alike, it is the load that ended: said, and not judged.
+    assert len(compare(new, new).verdicts) == 4
+    asked = compare(base, new, max_regression={"unserved": 0.5})
+    assert [(one.metric, one.verdict) for one in asked.verdicts][4:] == [("unserved", "PASS")]
+
+
+def test_a_number_that_is_known_in_part_is_none(make: Bench) -> None:
+    slo: dict[str, Any] = {"scenario": {"slo": {"tpot": "1s"}}}
+    base, new = sides(make, STEADY[:3], STEADY[:3], new={"untold": 10}, **slo)
+    told = {"cost": "10 attempts", "output_throughput": "did not tell their", "goodput": "10 answers met"}
+    found = compare(base, new, metrics=list(told))
+    assert [one.verdict for one in found.verdicts] == ["INCONCLUSIVE"] * 3
+    for one in found.verdicts:
+        assert told[one.metric] in one.words
+        assert one.new is None
+    assert compare(base, base, metrics=list(told)).verdict == "PASS"
+
+
 def test_a_failure_here_and_there_is_no_regression(make: Bench) -> None:
     base, new = sides(make, STEADY[:3], STEADY[:3])
     new[2] = make("new/odd", ttft_ms=99.5, errors=1, tags={"pair": "3", "side": "b"})
@@ -174,6 +206,25 @@ def test_one_new_run_against_a_baseline_of_several(make: Bench) -> None:
     assert of(compare(base, new), "ttft").verdict == "FAIL"
 
 
+def test_runs_of_a_side_are_no_further_noise(make: Bench, tmp_path: Path) -> None:
+    base, new = sides(make, STEADY[:3], [104.0], tagged=False)
+    alone, again = compare(base, new), compare(base, new, noise=[tmp_path / "base", tmp_path / "base"])
+    assert of(again, "ttft").p == pytest.approx(of(alone, "ttft").p)
+    assert again.noise["ttft"].runs == 3
+    assert again.noise_runs == []
+
+
+def test_an_invalid_run_is_no_noise(make: Bench, tmp_path: Path) -> None:
+    base, new = sides(make, [100.0], [116.0])
+    for k, level in enumerate(STEADY[:3]):
+        make(f"stored/{k}", ttft_ms=level)
+    before = of(compare(base, new, noise=[tmp_path / "stored"]), "ttft")
+    make("stored/unfit", ttft_ms=300.0, **UNFIT)
+    found = compare(base, new, noise=[tmp_path / "stored"])
+    assert of(found, "ttft").p == pytest.approx(before.p)
+    assert any("stored/unfit is INVALID, and in no noise" in words for words in found.warnings)
+
+
 # -- what differs
 
 
@@ -213,6 +264,16 @@ def test_what_nobody_declared_is_named(make: Bench, own: dict[str, Any], named: 
     assert named in found.words
 
 
+def test_another_slo_is_another_goodput(make: Bench) -> None:
+    own = [{"scenario": {"slo": {"ttft": limit}}} for limit in ("200ms", "95ms")]
+    runs = sides(make, STEADY[:3], STEADY[:3], base=own[0], new=own[1])
+    found = compare(*runs, metrics=["goodput"])
+    assert [(one.field, one.declared) for one in found.fingerprints] == [("slo.ttft", False)]
+    assert found.verdict == "INCONCLUSIVE"
+    assert compare(*runs, metrics=["goodput"], declared=["slo"]).verdict == "FAIL"
+    assert compare(*runs, metrics=["ttft"]).fingerprints == []
+
+
 def test_what_was_declared_is_under_test(make: Bench) -> None:
     own = {"scenario": {"request": {"temperature": 1.0, "top_p": 0.5}}}
     base, new = sides(make, STEADY[:3], SLOWER[:3], new=own)
@@ -249,9 +310,6 @@ def test_other_clients_and_lengths_are_warnings(make: Bench, session: Callable[.
 
 
 # -- what is left out
-
-
-UNFIT = {"gauge": {"lag": {"n": 1000, "p50_ms": 0.1, "p99_ms": 500.0, "max_ms": 900.0, "missed": 9}}}
 
 
 def test_an_invalid_run_drops_its_pair(make: Bench) -> None:

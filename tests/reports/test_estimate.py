@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from scipy import stats
 
 from reports.estimate import (
@@ -99,6 +100,17 @@ def test_counts_by_newcombe_and_fisher() -> None:
     assert counted((0, 100), (0, 100)).high == pytest.approx(
         stats.binomtest(0, 100).proportion_ci(0.90, "wilson").high
     )
+
+
+def test_where_counts_decide_pairs_needed_are_theirs() -> None:
+    """One failure in each run of 20: the runs agree, and 3 of 60 is little to go by still."""
+    few = structs.replace(paired([0.0] * 3, [0.05] * 3), counted=counted((0, 60), (3, 60)))
+    assert few.low < 0
+    assert few.high > 0.01
+    n = needed(few, 0.01, 0.025)
+    assert n is not None
+    assert counted((0, 20 * n), (n, 20 * n)).low > 0
+    assert 8 <= n <= 20
 
 
 def test_pairs_needed_settle_it_in_80_of_100() -> None:
