@@ -204,7 +204,9 @@ def to_markdown(comparison: Comparison) -> str:
 
 def to_json(comparison: Comparison) -> str:
     """All of it."""
-    return msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode() + "\n"
+    text = msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode() + "\n"
+    # The same to who decodes it; in a CI system's log, `##[error]` of an answer would be a command.
+    return text.replace("##", "#\\u0023")
 
 
 RENDERERS: dict[str, Callable[[Comparison], str]] = {

@@ -22,9 +22,20 @@ class Table(Struct):
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]+")
 
 
+# What a CI system would carry out where it reads it in a log: GitHub takes `::error::` at the begin of a
+# line, where any word may come to stand once lines are broken, and `##[error]` (others `##vso[`) anywhere.
+_COMMAND = re.compile(
+    r"::(?=(?:add-mask|add-matcher|add-path|debug|echo|endgroup|error|group|notice|remove-matcher|save-state"
+    r"|set-env|set-output|stop-commands|warning)[ :])|##(?=\w*\[)",
+    re.IGNORECASE,
+)
+
+
 def one_line(text: str) -> str:
-    """What a server or a file said, fit for a terminal: on one line, and without control characters."""
-    return _UNSEEN.sub(" ", text)
+    """What a server or a file said, fit for a terminal: on one line, without control characters, and no
+    command to the CI system whose log it may stand in.
+    """
+    return _COMMAND.sub(lambda found: ": :" if found[0] == "::" else "## ", _UNSEEN.sub(" ", text))
 
 
 def cut_middle(text: str, width: int) -> str:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from reports.bench import Verdict
 from reports.bench_tables import headline as fitness
 from reports.cells import several
-from reports.layout import Table
+from reports.layout import Table, one_line
 from reports.markdown import escape, grid
 from reports.summary import Expected, Summary
 from reports.tables import expect_line
@@ -109,7 +109,7 @@ def to_text(sheets: Sequence[Sheet]) -> str:
     """The verdict first."""
     out: list[str] = []
     for sheet in sheets:
-        out += [f"{headline(sheet)} · {sheet.title}", ""]
+        out += [f"{headline(sheet)} · {one_line(sheet.title)}", ""]
         if sheet.rows:
             out += [*aligned(_table(sheet), 3), ""]
         line = expect_line(sheet.expect)

@@ -19,6 +19,7 @@ import click
 
 OPENAI = "https://api.openai.com/v1"
 _UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "m": 60.0, "h": 3600.0}
+_COMMAND = re.compile(r"##(?=\w*\[)")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _FRAMING = {
     "content-length",
@@ -369,7 +370,8 @@ def read_proxy(given: str | None, base_url: str) -> str | None:
 def say(text: str) -> None:
     """One line on stderr, where anybody can see it: a terminal that has gone away costs no result."""
     with suppress(OSError):
-        click.echo(text, err=True)
+        # What a server said may be in it, and is no command to the CI system whose log this is (`##[error]`).
+        click.echo(_COMMAND.sub("## ", text), err=True)
 
 
 def plural(n: int, noun: str) -> str:

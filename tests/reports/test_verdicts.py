@@ -21,6 +21,22 @@ def row(verdict: Word, name: str = "ttft: p(95)<800ms", words: str = "812 ms") -
     return Row(name=name, verdict=verdict, words=words, notes=["few samples"])
 
 
+# GitHub carries out `::error::` at the begin of a line (blanks apart) and `##[error]` anywhere in it.
+PLANTED = ("::error::pwned", "::stop-commands::x", "::add-mask::PASS", "##[error]pwned", "##vso[task.x]y")
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+@pytest.mark.parametrize("before", ["", "x" * 96, " ".join("x" * n for n in range(30)) + " "])
+def test_what_a_server_said_is_no_command_to_who_reads_the_log(planted: str, before: str) -> None:
+    said = f"{before}{planted} {planted}"
+    sheet = Sheet(title=said, rows=[Row(name=said, verdict="FAIL", words=said, notes=[said])])
+    for line in (to_text([sheet]) + to_markdown([sheet])).splitlines():
+        assert not line.lstrip().startswith(planted[:4])
+        assert "##[" not in line
+        assert "##vso[" not in line
+    assert "std::vector" in to_text([Sheet(title="std::vector [::1]:80")])
+
+
 def fails(n: int) -> list[Word]:
     return ["FAIL"] * n
 

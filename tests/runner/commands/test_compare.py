@@ -125,7 +125,8 @@ def test_a_comment_for_the_pull_request(make: Bench) -> None:
 
 
 def test_prompts_whose_answers_held_before_are_named_with_both_answers(cli: Cli, mock: Start) -> None:
-    rows = [{"prompt": f"say {n}", "expect": {"contains": f"say {n}"}} for n in range(3)]
+    # A command to a CI system in an answer is not carried out by printing it.
+    rows = [{"prompt": f"say {n} ##[error]x", "expect": {"contains": f"say {n}"}} for n in range(3)]
     Path("q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name, server in (("old", mock(echo=True)), ("new", mock(tokens=4))):
         done = cli("run", "q.jsonl", "--base-url", server.base_url, "--model", "m", "-o", name)
@@ -134,8 +135,10 @@ def test_prompts_whose_answers_held_before_are_named_with_both_answers(cli: Cli,
         found = cli("compare", "old", "new", "--metric", "ttft", *form)
         assert found.exit_code in {98, 99, 0}, found.output
         assert "say 1" in found.stdout
+        assert "##[" not in found.stdout
     told = json.loads(found.stdout)["answers"]
     assert (told["both"], told["broke"], told["mended"]) == (3, 3, 0)
+    assert told["shown"][0]["before"] == "say 0 ##[error]x"
     text = cli("compare", "old", "new", "--metric", "ttft").stdout
     assert "3 held before and do not now" in text
-    assert "Before: 'say 0'" in text
+    assert "Before: 'say 0 ## [error]x'" in text
