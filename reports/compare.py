@@ -20,7 +20,7 @@ from reports.metric_verdicts import amount_of, verdicts
 from reports.shifts import noise as noise_of
 from reports.shifts import shifts, side_of, warnings
 from reports.sides import Run, Sides, arrange, check, is_invalid, once, read_run
-from runner.store import load_manifest
+from runner.store import StoreError, load_manifest
 
 
 def compare(
@@ -63,7 +63,10 @@ def compare(
     if metrics is None and not any(one.metric == "unserved" for one in asked) and _left_more(sides):
         asked.append(unserved())
     found = _compared(asked, sides, stored, frozenset(declared))
-    found.answers = _answers(base[-1], new[-1])
+    try:
+        found.answers = _answers(base[-1], new[-1])
+    except StoreError as exc:  # they are shown, and no verdict hangs on them
+        found.warnings.append(f"which answers changed cannot be said: {exc}")
     found.warnings += [f"{name} is INVALID, and in no noise." for name in unfit]
     return found
 

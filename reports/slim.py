@@ -68,7 +68,8 @@ def slim(run: Path, out: Path) -> SlimResult:
 
 
 def _copy(run: Path, out: Path, manifest: Manifest, result: SlimResult) -> None:
-    expects = False
+    # Where no row that expects something was measured, there are results still: none.
+    expects = manifest.prompts is not None and manifest.prompts.expects > 0
     with (out / JOURNAL).open("wb") as journal:
         for line in _lines(run, result):
             try:

@@ -9,13 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from reports.expect import RESULTS, expectations
+from reports.compare import compare
+from reports.expect import COUNTS, RESULTS, expectations
 from reports.expect_changes import expectation_changes
 from reports.export import export_dataset
 from reports.metrics import summarize
 from reports.slim import slim
 from runner.record import ErrorKind, Record
-from runner.store import StoreError, build_index, read_blocks
+from runner.store import PromptFile, StoreError, build_index, load_manifest, read_blocks
+from tests.reports.compared import bench_of
 
 SECRET = "a text of the caller's"
 MS = 1_000_000
@@ -114,6 +116,24 @@ def test_results_of_expectations_go_along(write: Any, record: Any, tmp_path: Pat
     found = expectation_changes(tmp_path / "slim-base", new)
     assert (found.both, found.broke) == (2, 1)
     assert (found.shown[0].before, found.shown[0].now) == (None, "no")  # the text was not kept
+
+
+def test_a_copy_of_which_no_row_expected_anything_is_compared(
+    bench: Any, record: Any, failed: Any, tmp_path: Path
+) -> None:
+    made = bench_of(bench, record, failed)("base", n=20)
+    manifest = msgspec.structs.replace(
+        load_manifest(made), prompts=PromptFile("p.jsonl", "0" * 64, 1000, 1000, expects=5)
+    )
+    (made / "run.json").write_bytes(msgspec.json.encode(manifest))
+    copy = slim(made, tmp_path / "slim").path
+    assert expectations(copy).judged == 0
+    assert compare([made], [copy]).answers is not None
+    # One that was made without results at all has its times still.
+    (copy / COUNTS).unlink()
+    found = compare([made], [copy])
+    assert found.answers is None
+    assert any("which answers changed cannot be said" in words for words in found.warnings)
 
 
 def test_a_copy_without_results(write: Any, record: Any, tmp_path: Path) -> None:
