@@ -221,8 +221,9 @@ def max_regressions(texts: Iterable[str]) -> dict[str, float]:
         name, equals, limit = (part.strip() for part in text.rpartition("="))
         found = _LIMIT.match(limit)
         share = float(found[1]) / (100 if found[2] else 1) if found else 0.0
-        if found is None or not share or (share > 1 and not found[2]) or (equals and not name):
-            raise CompareError(f"--max-regression {text!r} is no limit like 10% or ttft=5%")
+        if found is None or not share or (share >= 1 and not found[2]) or (equals and not name):
+            meant = f"; write {limit}% if that is meant" if found and share >= 1 and not found[2] else ""
+            raise CompareError(f"--max-regression {text!r} is no limit like 10% or ttft=5%{meant}")
         _put(out, name and name_of_metric(name), share, "--max-regression")
     return out
 

@@ -60,10 +60,18 @@ def test_limits() -> None:
     assert max_added(["ttft=20ms", "e2e=0.5s", "tpot=3"]) == {"ttft": 20.0, "e2e": 500.0, "tpot": 3.0}
 
 
-@pytest.mark.parametrize("text", ["", "10", "0%", "-5%", "=5%", "ttft=", "ttft=x", "5ms", "nan%"])
+@pytest.mark.parametrize(
+    "text", ["", "10", "1", "ttft=1", "0%", "-5%", "=5%", "ttft=", "ttft=x", "5ms", "nan%"]
+)
 def test_limits_that_are_none(text: str) -> None:
     with pytest.raises(CompareError):
         max_regressions([text])
+
+
+def test_a_percent_sign_that_was_left_out() -> None:
+    """1 is 100 % of a share, and hardly ever what somebody means."""
+    with pytest.raises(CompareError, match="write 1% if that is meant"):
+        max_regressions(["errors=1"])
 
 
 def test_a_limit_given_twice() -> None:
