@@ -5,6 +5,7 @@ METRICS, "Comparing", is the specification; docs/compare.md says it for people.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def _compared(
     found = [evidence(gate, sides, stored) for gate in asked]
     kept = found if sides.unfit else _measured(found)
     judged = verdicts(kept, blocked)
+    _pass_no_outage(judged, sides)
     overall = _overall(judged)
     groups = once([*stored, sides.base])
     return Comparison(
@@ -119,6 +121,20 @@ def _compared(
         shifts=shifts(sides, _times(asked)),
         not_measured={one.gate.name: one.why for one in found if one not in kept},
     )
+
+
+def _pass_no_outage(judged: Sequence[MetricVerdict], sides: Sides) -> None:
+    """Runs that had no answer at all are in no number, and a server that went down in them did not pass."""
+    silent = Counter(one.side for one in sides.dropped if not one.answered)
+    if silent["new"] <= silent["base"]:
+        return
+    for one in judged:
+        if one.verdict == "PASS":
+            one.verdict = "INCONCLUSIVE"
+            one.words = (
+                f"nothing succeeded in {several(silent['new'], 'run')} of NEW ({silent['base']:,} of BASE), "
+                f"which are in no number. Of the others: {one.words}"
+            )
 
 
 def _beside(stored: Sequence[Sequence[Run]], base: Sequence[Run]) -> list[str]:

@@ -70,6 +70,7 @@ class Dropped(Struct, kw_only=True):
     side: Literal["base", "new"]
     pair: str | None
     words: str
+    answered: bool = True  # False: none of its requests succeeded
 
 
 class RunNoise(Struct, kw_only=True):

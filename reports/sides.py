@@ -206,7 +206,13 @@ def _drop(run: Run, side: str, pair: str | None) -> Dropped:
     assert run.summary.bench is not None
     reasons = [r for r in run.summary.bench.validity.reasons if r.level == "INVALID"]
     which: Literal["base", "new"] = "base" if side == "base" else "new"
-    return Dropped(run=run.name, side=which, pair=pair, words=" ".join(reason.words for reason in reasons))
+    return Dropped(
+        run=run.name,
+        side=which,
+        pair=pair,
+        words=" ".join(reason.words for reason in reasons),
+        answered=all(reason.check != "nothing_succeeded" for reason in reasons),
+    )
 
 
 def _pairs(base: list[Run], new: list[Run], paired: bool | None) -> list[tuple[str, Run, Run]] | None:

@@ -321,6 +321,18 @@ def test_an_invalid_run_drops_its_pair(make: Bench) -> None:
     assert of(found, "ttft").verdict == "FAIL"
 
 
+def test_a_server_that_was_down_in_some_runs_does_not_pass(make: Bench) -> None:
+    base, new = sides(make, STEADY[:4], STEADY[:4], n=10)
+    new[0] = make("new/down", n=10, errors=10, tags={"pair": "1", "side": "b"})
+    found = compare(base, new)
+    assert [one.answered for one in found.dropped] == [False]
+    assert {one.verdict for one in found.verdicts} == {"INCONCLUSIVE"}
+    assert exit_code(found) == 98
+    assert "nothing succeeded in 1 run of NEW (0 of BASE)" in of(found, "ttft").words
+    # Where BASE was down, that says nothing of NEW.
+    assert compare(new, base).verdict == "PASS"
+
+
 def test_under_three_valid_pairs_there_is_no_verdict(make: Bench) -> None:
     base, new = sides(make, STEADY[:3], SLOWER[:3])
     new[1] = make("new/bad", tags={"pair": "2", "side": "b"}, **UNFIT)
