@@ -21,6 +21,7 @@ from reports.metric_verdicts import amount_of, verdicts
 from reports.shifts import noise as noise_of
 from reports.shifts import shifts, side_of, warnings
 from reports.sides import Run, Sides, arrange, check, is_invalid, once, read_run
+from reports.validity import only_failed
 from runner.store import StoreError, load_manifest
 
 
@@ -60,7 +61,8 @@ def compare(
     stored = [[run for run in group if not is_invalid(run)] for group in stored]
     before, after = read
     check(before, after)
-    sides = arrange(before, after, paired)
+    shares = any(gate.scale == "share" for gate in asked)
+    sides = arrange(before, after, paired, shares=shares)
     if metrics is None and not any(one.metric == "unserved" for one in asked) and _left_more(sides):
         asked.append(unserved())
     found = _compared(asked, sides, stored, frozenset(declared))
@@ -124,8 +126,9 @@ def _compared(
 
 
 def _pass_no_outage(judged: Sequence[MetricVerdict], sides: Sides) -> None:
-    """Runs that had no answer at all are in no number, and a server that went down in them did not pass."""
+    """Runs that had no answer at all are in no time, and a server that went down in them did not pass."""
     silent = Counter(one.side for one in sides.dropped if not one.answered)
+    silent["new"] += sum(only_failed(run.summary) for run in sides.new)  # they are in `errors`
     if silent["new"] <= silent["base"]:
         return
     for one in judged:
@@ -133,7 +136,7 @@ def _pass_no_outage(judged: Sequence[MetricVerdict], sides: Sides) -> None:
             one.verdict = "INCONCLUSIVE"
             one.words = (
                 f"nothing succeeded in {several(silent['new'], 'run')} of NEW ({silent['base']:,} of BASE), "
-                f"which are in no number. Of the others: {one.words}"
+                f"which are in none of its numbers. Of the others: {one.words}"
             )
 
 

@@ -71,6 +71,7 @@ class Dropped(Struct, kw_only=True):
     pair: str | None
     words: str
     answered: bool = True  # False: none of its requests succeeded
+    next_steps: list[str] = []
 
 
 class RunNoise(Struct, kw_only=True):

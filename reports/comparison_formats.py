@@ -106,7 +106,8 @@ def _dropped(comparison: Comparison) -> list[Section]:
         f"{one.run}{f' (and with it pair {one.pair})' if one.pair else ''} is INVALID: {one.words}"
         for one in comparison.dropped
     ]
-    return [Section("Left out", bullets=bullets)] if bullets else []
+    steps = dict.fromkeys(step for one in comparison.dropped for step in one.next_steps)
+    return [Section("Left out", bullets=[*bullets, *steps])] if bullets else []
 
 
 def _spread(found: RunNoise) -> str:

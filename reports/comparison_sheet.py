@@ -16,6 +16,7 @@ def sheet_of(comparison: Comparison, name: str) -> Sheet:
     rows = [_row(one) for one in comparison.verdicts]
     if comparison.unfit is not None:
         dropped = [f"{one.run} is INVALID: {one.words}" for one in comparison.dropped]
+        dropped += dict.fromkeys(step for one in comparison.dropped for step in one.next_steps)
         rows.insert(0, Row(name=VALIDITY, verdict="INVALID", words=comparison.unfit, notes=dropped))
     return Sheet(title=_title(comparison, name), rows=rows)
 

@@ -17,6 +17,7 @@ from reports.frame import frame
 from reports.metrics import summarize
 from reports.rows import Row, decoded, open_index
 from reports.summary import Summary
+from reports.validity import only_failed
 from runner.store import Manifest, load_manifest
 
 FEWEST_PAIRS = 3
@@ -162,56 +163,84 @@ def check(base: Sequence[Run], new: Sequence[Run]) -> None:
             )
 
 
-def arrange(base: list[Run], new: list[Run], paired: bool | None) -> Sides:
-    """Pair the runs where they are pairs, and drop those whose client was not fit.
+def arrange(base: list[Run], new: list[Run], paired: bool | None, *, shares: bool = True) -> Sides:
+    """Pair the runs where they are pairs, and drop those that are INVALID.
+
+    A run of NEW in which every request failed stays, if its client was fit: that is the server's doing, and
+    what a share of failures is there to show. One of BASE is dropped: there is nothing to hold NEW to.
+
+    Args:
+        base, new: the runs of each side.
+        paired: whether they are pairs; `None`: as their tags say.
+        shares: a share that counts failures is judged.
 
     Raises:
         CompareError: pairs were asked for, and there are none.
     """
+    bad = {id(run) for run in base if is_invalid(run)}
+    bad |= {id(run) for run in new if is_invalid(run) and not (shares and only_failed(run.summary))}
     pairs = _pairs(base, new, paired)
     if pairs is None:
-        dropped = [
-            _drop(run, side, None)
-            for side, runs in (("base", base), ("new", new))
-            for run in runs
-            if is_invalid(run)
-        ]
-        sides = Sides(
-            [r for r in base if not is_invalid(r)], [r for r in new if not is_invalid(r)], False, dropped
-        )
-        empty = [side for side, runs in (("BASE", sides.base), ("NEW", sides.new)) if not runs]
-        if empty:
-            sides.unfit = f"no run of {' and '.join(empty)} is valid: its client was not fit to measure this"
-        return sides
+        dropped = [_drop(run, "base", None) for run in base if id(run) in bad]
+        dropped += [_drop(run, "new", None) for run in new if id(run) in bad]
+        left = [[run for run in side if id(run) not in bad] for side in (base, new)]
+        return Sides(left[0], left[1], False, dropped, _no_side(base, new, left))
     dropped = []
     kept: list[tuple[Run, Run]] = []
     for name, one, other in pairs:
-        bad = [(run, side) for run, side in ((one, "base"), (other, "new")) if is_invalid(run)]
-        dropped += [_drop(run, side, name) for run, side in bad]
-        if not bad:
+        if id(one) in bad:
+            dropped.append(_drop(one, "base", name))
+        if id(other) in bad:
+            dropped.append(_drop(other, "new", name))
+        if not {id(one), id(other)} & bad:
             kept.append((one, other))
     sides = Sides([one for one, _ in kept], [other for _, other in kept], True, dropped)
     if len(kept) < FEWEST_PAIRS:
         sides.unfit = f"{len(kept)} of {len(pairs)} pairs are valid, and a verdict takes {FEWEST_PAIRS}"
+        sides.unfit += _unanswered(base, new, bad)
     return sides
 
 
+def _no_side(base: list[Run], new: list[Run], left: list[list[Run]]) -> str | None:
+    """Why there is nothing to judge by, or nothing to judge."""
+    empty = [(name, runs) for name, runs, kept in zip(_NAMES, (base, new), left, strict=True) if not kept]
+    if not empty:
+        return None
+    told = f"no run of {' and '.join(name for name, _ in empty)} is valid"
+    if all(only_failed(run.summary) for _, runs in empty for run in runs):
+        return f"{told}: every request failed"
+    return f"{told}: its client was not fit to measure this"
+
+
+def _unanswered(base: list[Run], new: list[Run], bad: set[int]) -> str:
+    """That a whole side failed: no other client would mend that."""
+    found = [
+        name
+        for name, runs in zip(_NAMES, (base, new), strict=True)
+        if all(id(run) in bad and only_failed(run.summary) for run in runs)
+    ]
+    return f": every request of {' and '.join(found)} failed" if found else ""
+
+
+_NAMES = ("BASE", "NEW")
+
+
 def is_invalid(run: Run) -> bool:
-    """Whether its client was not fit to measure it."""
+    """Whether its client was not fit to measure it, or nothing succeeded."""
     bench = run.summary.bench
     return bench is not None and bench.validity.level == "INVALID"
 
 
-def _drop(run: Run, side: str, pair: str | None) -> Dropped:
+def _drop(run: Run, side: Literal["base", "new"], pair: str | None) -> Dropped:
     assert run.summary.bench is not None
     reasons = [r for r in run.summary.bench.validity.reasons if r.level == "INVALID"]
-    which: Literal["base", "new"] = "base" if side == "base" else "new"
     return Dropped(
         run=run.name,
-        side=which,
+        side=side,
         pair=pair,
         words=" ".join(reason.words for reason in reasons),
         answered=all(reason.check != "nothing_succeeded" for reason in reasons),
+        next_steps=[reason.next_step for reason in reasons],
     )
 
 

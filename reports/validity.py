@@ -201,6 +201,14 @@ def _nothing(summary: Summary) -> Reason | None:
     )
 
 
+def only_failed(summary: Summary) -> bool:
+    """Whether a bench is INVALID for the one reason that every request failed: its client was fit."""
+    if summary.bench is None or not summary.requests.error:
+        return False
+    checks = {reason.check for reason in summary.bench.validity.reasons if reason.level == "INVALID"}
+    return checks == {"nothing_succeeded"}
+
+
 STOPPED = ("interrupted", "terminated", "budget", "disk_full", "pilot", "error")
 """How a session ends that ran its load to no end, for reasons that are not the server's."""
 

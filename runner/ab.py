@@ -37,12 +37,14 @@ class Slot(msgspec.Struct, kw_only=True):
     state: State = "planned"
     ended_by: str | None = None  # as the run's own session says
     validity: str | None = None  # OK, WARN, INVALID
+    only_failed: bool = False  # INVALID only because every request failed: the client was fit
     wall_s: float | None = None
 
     @property
     def counts(self) -> bool:
-        """Whether it can be compared."""
-        return self.state == "done" and self.validity != "INVALID"
+        """Whether it can be compared. That b fails everything is a result; a has to answer something."""
+        fit = self.validity != "INVALID" or (self.only_failed and self.side == "b")
+        return self.state == "done" and fit
 
 
 class SideTold(msgspec.Struct, kw_only=True):
@@ -67,6 +69,7 @@ class Ab(msgspec.Struct, kw_only=True):
     declared: dict[str, dict[Side, Any]]  # what the sides differ in on purpose: the key, and both values
     runs: list[Slot]
     ended_by: str | None = None  # finished, interrupted, terminated, target_gone, too_few_valid, ...
+    reason: str | None = None  # which run or side ended it early, and why
     exit_code: int | None = None
 
 

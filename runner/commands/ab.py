@@ -123,7 +123,7 @@ def command(context: click.Context, /, **given: Any) -> None:
 
 
 def _command(given: dict[str, Any]) -> int:
-    from runner.commands.ab_gate import GateError, gate_of
+    from runner.commands.ab_gate import GateError, check_measurable, gate_of
     from runner.commands.ab_setup import SideError, make_sides, new_ab, open_folder
     from runner.commands.judged import check_files
     from runner.prices import PriceError
@@ -137,6 +137,7 @@ def _command(given: dict[str, Any]) -> int:
         check_files(given)
         sides = make_sides(given)
         ab = new_ab(given, sides)
+        check_measurable(gate, ab, sides)
         if given["dry_run"]:
             return _tell_plan(ab, sides, given)
         folder = open_folder(given, sides, ab)
@@ -161,10 +162,10 @@ def _tell_plan(ab: Ab, sides: Sides, given: dict[str, Any]) -> int:
 
 def _run(folder: Path, ab: Ab, sides: Sides, gate: Gate, given: dict[str, Any]) -> int:
     from runner.ab import keep
-    from runner.commands.ab_gate import finish
+    from runner.commands.ab_gate import finish, judges_failures
     from runner.commands.ab_runs import Turns
 
-    turns = Turns(folder, ab, sides, dict(given["tags"]))
+    turns = Turns(folder, ab, sides, dict(given["tags"]), judges_failures=judges_failures(gate))
     try:
         turns.run()
     except KeyboardInterrupt:

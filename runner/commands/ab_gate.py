@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from runner.commands.judged import put_comparison, put_files
 from runner.commands.options import plural, say, show
 
 if TYPE_CHECKING:
     from reports.comparison import Comparison
-    from reports.verdicts import Sheet
     from runner.ab import Ab
     from runner.commands.ab_setup import Sides
 
@@ -68,6 +67,43 @@ def gate_of(given: dict[str, Any]) -> Gate:
     )
 
 
+def check_measurable(gate: Gate, ab: Ab, sides: Sides) -> None:
+    """Refuse what no run could measure, before any is made.
+
+    Raises:
+        GateError: a metric was named that the runs will not have.
+    """
+    from reports.gates import gates
+    from reports.intervals import reliable
+    from reports.summary import POOLED
+    from runner.commands.ab_plan import forecast_of
+
+    asked = [one for one in gates(gate.metrics, gate.max_regression, gate.max_added_ms) if one.asked]
+    scenarios = [side.scenario for side in sides.checked.values()]
+    if any(one.metric == "goodput" for one in asked) and not all(one.slo for one in scenarios):
+        raise GateError("goodput is judged, and no [slo] says what is good. Set one: --set slo.ttft=1s")
+    tails = [one for one in asked if one.p not in {None, 50} and one.metric not in POOLED]
+    if not tails or any(one.prompts.multi_turn for one in scenarios):
+        return
+    planned = forecast_of(ab, sides)
+    counts = [one.requests - (one.warmup or 0) for one in (planned.a, planned.b) if one.requests is not None]
+    for tail in tails:
+        least = reliable(tail.p or 50)
+        if counts and min(counts) < least:
+            raise GateError(
+                f"{tail.name} takes {least:,} answers a run, and a run asks for {min(counts):,}. "
+                f"Ask for more (-n {least}), or judge a lower percentile"
+            )
+
+
+def judges_failures(gate: Gate) -> bool:
+    """Whether one of the metrics counts failures."""
+    from reports.gates import gates
+
+    asked = gates(gate.metrics, gate.max_regression, gate.max_added_ms)
+    return any(one.scale == "share" for one in asked)
+
+
 def finish(folder: Path, ab: Ab, sides: Sides, gate: Gate) -> int:
     """Judge the complete pairs, print and write the verdict; return the exit code.
 
@@ -83,7 +119,7 @@ def finish(folder: Path, ab: Ab, sides: Sides, gate: Gate) -> int:
     pairs = complete(ab.runs)
     if not pairs:
         say("streamgauge: INVALID: no pair is complete, so there is nothing to judge")
-        _write_nothing(folder, gate)
+        _write_nothing(folder, ab, gate)
         return _code(ab, 97)
     try:
         found = _compared(folder, ab, sides, gate, pairs)
@@ -136,32 +172,21 @@ def _code(ab: Ab, judged: int) -> int:
 
 def _write(found: Comparison, gate: Gate) -> None:
     from reports.comparison_formats import RENDERERS
-    from reports.comparison_sheet import sheet_of
 
-    _write_files(sheet_of(found, "ab"), RENDERERS["markdown"](found), gate)
+    put_comparison(found, "ab", _files(gate))
     if not show(RENDERERS["json" if gate.as_json else "text"](found)):
         raise OSError(errno.EIO, "the verdict could not be shown")
 
 
-def _write_nothing(folder: Path, gate: Gate) -> None:
+def _write_nothing(folder: Path, ab: Ab, gate: Gate) -> None:
     """Without a complete pair: a summary that is read still says why there is none."""
+    from reports.markdown import escape
     from reports.verdicts import VALIDITY, Row, Sheet
 
-    words = "no pair of runs is complete: the log says why"
+    words = f"no pair of runs is complete: {ab.reason or 'the log says why'}"
     sheet = Sheet(title=f"ab: {folder}", rows=[Row(name=VALIDITY, verdict="INVALID", words=words)])
-    _write_files(sheet, f"## INVALID: {words}\n", gate)
+    put_files([sheet], f"## INVALID: {escape(words)}\n", _files(gate))
 
 
-def _write_files(sheet: Sheet, markdown: str, gate: Gate) -> None:
-    """The files that were asked for, and annotations where this runs in a GitHub workflow."""
-    from reports.annotations import to_annotations, wanted
-    from reports.junit import to_junit
-    from runner.commands.report import write_file
-
-    if wanted(os.environ):
-        for line in to_annotations([sheet], gate.on_inconclusive):
-            say(line)
-    if gate.markdown is not None:
-        write_file(gate.markdown, markdown)
-    if gate.junit is not None:
-        write_file(gate.junit, to_junit([sheet], gate.on_inconclusive))
+def _files(gate: Gate) -> dict[str, Any]:
+    return {"junit": gate.junit, "markdown": gate.markdown, "on_inconclusive": gate.on_inconclusive}

@@ -31,11 +31,15 @@ class Turns:
         ab: the plan. It is kept on the disk after every run.
         sides: both of them, checked.
         tags: of every run.
+        judges_failures: a side b that fails everything can be judged by that.
     """
 
-    def __init__(self, folder: Path, ab: Ab, sides: Sides, tags: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, ab: Ab, sides: Sides, tags: dict[str, str], *, judges_failures: bool = True
+    ) -> None:
         from runner.ab import Progress
 
+        self._judges_failures = judges_failures
         self._folder, self._ab, self._sides, self._tags = folder, ab, sides, tags
         self._fit: Any = None
         self._answered: set[str] = set()  # sides
@@ -123,6 +127,7 @@ class Turns:
     def _tell(self, slot: Slot, aim: Aim) -> None:
         """One line about a run that is over; more where it did not end as it should."""
         from reports.metrics import summarize
+        from reports.validity import only_failed
         from runner.commands.bench_ending import judge_answers
         from runner.commands.report import refresh
 
@@ -132,11 +137,15 @@ class Turns:
             summary = summarize(aim.opened.path)
             refresh(aim.opened.path, summary)
             slot.validity = summary.bench.validity.level if summary.bench is not None else None
+            slot.only_failed = self._judges_failures and only_failed(summary)
             say(f"{slot.run}: {_words(summary)}")
         if slot.ended_by == "circuit_breaker":
-            say(f"streamgauge: side {slot.side} is gone: {session.reason}. {_ADVICE[slot.side]}")
+            why = (session.reason or "nobody answers").rstrip(".")
+            self._ab.reason = f"side {slot.side} is gone: {why}. {_ADVICE[slot.side]}"
         elif slot.ended_by in {"disk_full", "error"}:
-            say(f"streamgauge: {slot.run} ended early: {session.reason or 'an error'}")
+            self._ab.reason = f"{slot.run} ended early: {session.reason or 'an error'}"
+        if self._ab.reason is not None:
+            say(f"streamgauge: {self._ab.reason}")
 
 
 def import_what_summaries_need() -> None:
@@ -158,7 +167,10 @@ def _words(summary: Summary) -> str:
         if middle is not None:
             parts.append(f"{name} p50 {middle:,.1f} ms")
     requests = summary.requests
-    parts.append(f"{requests.error:,} of {requests.ok + requests.error:,} failed")
+    if requests.ok + requests.error:
+        parts.append(f"{requests.error:,} of {requests.ok + requests.error:,} failed")
+    else:
+        parts.append("nothing was measured")
     validity = summary.bench.validity if summary.bench is not None else None
     if validity is not None and validity.level != "OK":
         why = " ".join(one.words for one in validity.reasons if one.level == validity.level)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from runner.commands.judged import check_files, put_comparison, verdict_files
 from runner.commands.options import say, show, stop
 
 if TYPE_CHECKING:
@@ -84,13 +85,7 @@ class _TwoSides(click.Command):
     type=click.Choice(["fail", "pass"]),
     help="What INCONCLUSIVE counts as, where it shall not have an exit code of its own (98).",
 )
-@click.option(
-    "--markdown",
-    "markdown_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write a comment for a pull request as well.",
-)
+@verdict_files
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: as --format json.")
 @click.option(
     "--format",
@@ -109,12 +104,16 @@ def command(**given: Any) -> None:
     `ab` alone holds both. The exit code is 99 for FAIL, 98 for INCONCLUSIVE, 97 where too few runs are
     valid.
     """
-    comparison = _compare(given)
-    tell(comparison, "json" if given["as_json"] else given["form"], given["markdown_file"])
     from reports.comparison import exit_code
 
+    comparison = _compare(given)
+    try:
+        put_comparison(comparison, "compare", given)
+    except OSError as exc:
+        stop(f"cannot write {exc.filename}: {exc.strerror}", 1)
+    form = "json" if given["as_json"] else given["form"]
     on: Literal["fail", "pass"] | None = given["on_inconclusive"]
-    sys.exit(exit_code(comparison, on))
+    sys.exit(exit_code(comparison, on) if tell(comparison, form) else 1)
 
 
 def _compare(given: dict[str, Any]) -> Comparison:
@@ -125,6 +124,7 @@ def _compare(given: dict[str, Any]) -> Comparison:
     from runner.store import StoreError
 
     try:
+        check_files(given)
         groups = group(given["runs"], given["new"])
         for note in groups.notes:
             say(f"note: {note}")
@@ -142,15 +142,8 @@ def _compare(given: dict[str, Any]) -> Comparison:
         stop(str(exc), 2)
 
 
-def tell(comparison: Comparison, form: str, markdown_file: Path | None) -> None:
-    """Print it, and write the comment where one is wanted."""
+def tell(comparison: Comparison, form: str) -> bool:
+    """Print it; whether that went well."""
     from reports.comparison_formats import RENDERERS
-    from runner.commands.report import write_file
 
-    try:
-        if markdown_file is not None:
-            write_file(markdown_file, RENDERERS["markdown"](comparison))
-    except OSError as exc:
-        stop(f"cannot write {markdown_file}: {exc.strerror or exc}", 1)
-    if not show(RENDERERS[form](comparison)):
-        raise SystemExit(1)
+    return show(RENDERERS[form](comparison))

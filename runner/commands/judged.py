@@ -12,6 +12,7 @@ import click
 from runner.commands.options import say, stop
 
 if TYPE_CHECKING:
+    from reports.comparison import Comparison
     from reports.verdicts import Sheet
     from runner.store import Manifest
 
@@ -66,9 +67,39 @@ def write_files(sheets: list[Sheet], given: dict[str, Any], *, below: str = "") 
         given: the command's options: junit, markdown, on_inconclusive.
         below: further Markdown, under the verdicts.
     """
+    from reports.verdicts import to_markdown
+
+    try:
+        put_files(sheets, to_markdown(sheets) + (f"\n{below}" if below else ""), given)
+    except OSError as exc:
+        stop(f"cannot write {exc.filename}: {exc.strerror or exc}", 1)
+
+
+def put_comparison(found: Comparison, command: str, given: dict[str, Any]) -> None:
+    """The same of a comparison.
+
+    Args:
+        found: what was found.
+        command: that found it, for titles.
+        given: the command's options: junit, markdown, on_inconclusive.
+
+    Raises:
+        OSError: a file cannot be written; it is named.
+    """
+    from reports.comparison_formats import RENDERERS
+    from reports.comparison_sheet import sheet_of
+
+    put_files([sheet_of(found, command)], RENDERERS["markdown"](found), given)
+
+
+def put_files(sheets: list[Sheet], markdown: str, given: dict[str, Any]) -> None:
+    """Files that were asked for, and annotations; `markdown` is the text of one of them.
+
+    Raises:
+        OSError: a file cannot be written; it is named.
+    """
     from reports.annotations import to_annotations, wanted
     from reports.junit import to_junit
-    from reports.verdicts import to_markdown
     from runner.commands.report import write_file
 
     on_inconclusive = given["on_inconclusive"]
@@ -76,17 +107,12 @@ def write_files(sheets: list[Sheet], given: dict[str, Any], *, below: str = "") 
         # Runners read both streams; results that are piped somewhere stay what they are.
         for line in to_annotations(sheets, on_inconclusive):
             say(line)
-    texts: dict[str, Callable[[], str]] = {
-        "junit": lambda: to_junit(sheets, on_inconclusive),
-        "markdown": lambda: to_markdown(sheets) + (f"\n{below}" if below else ""),
-    }
-    for name, text in texts.items():
-        if given[name] is None:
-            continue
-        try:
-            write_file(given[name], text())
-        except OSError as exc:
-            stop(f"cannot write {given[name]}: {exc.strerror or exc}", 1)
+    for name, text in (("junit", to_junit(sheets, on_inconclusive)), ("markdown", markdown)):
+        if given[name] is not None:
+            try:
+                write_file(given[name], text)
+            except OSError as exc:
+                raise OSError(exc.errno, exc.strerror or str(exc), str(given[name])) from None
 
 
 def expects_something(manifest: Manifest) -> bool:

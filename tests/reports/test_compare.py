@@ -325,10 +325,13 @@ def test_a_server_that_was_down_in_some_runs_does_not_pass(make: Bench) -> None:
     base, new = sides(make, STEADY[:4], STEADY[:4], n=10)
     new[0] = make("new/down", n=10, errors=10, tags={"pair": "1", "side": "b"})
     found = compare(base, new)
-    assert [one.answered for one in found.dropped] == [False]
+    assert found.dropped == []  # its failures are in `errors`
     assert {one.verdict for one in found.verdicts} == {"INCONCLUSIVE"}
     assert exit_code(found) == 98
     assert "nothing succeeded in 1 run of NEW (0 of BASE)" in of(found, "ttft").words
+    timed = compare(base, new, metrics=["ttft"])
+    assert [one.answered for one in timed.dropped] == [False]
+    assert exit_code(timed) == 98
     # Where BASE was down, that says nothing of NEW.
     assert compare(new, base).verdict == "PASS"
 
@@ -345,6 +348,59 @@ def test_under_three_valid_pairs_there_is_no_verdict(make: Bench) -> None:
 def test_no_valid_run_on_a_side(make: Bench) -> None:
     base, new = sides(make, [100.0], [100.0], new=UNFIT)
     assert exit_code(compare(base, new)) == 97
+
+
+# -- a side that fails everything
+
+DEAD: dict[str, Any] = {"errors": 60}
+
+
+def test_a_new_side_that_fails_everything_fails(make: Bench) -> None:
+    base, new = sides(make, STEADY, STEADY, new=DEAD)
+    found = compare(base, new)
+    assert (found.verdict, found.unfit, found.dropped) == ("FAIL", None, [])
+    assert (of(found, "errors").verdict, of(found, "errors").change) == ("FAIL", 1.0)
+    assert {of(found, name).verdict for name in ("ttft", "tpot", "e2e")} == {"INCONCLUSIVE"}
+    assert exit_code(found) == exit_code(found, "pass") == 99
+    one_each = compare(base[:1], new[:1])
+    assert (one_each.verdict, of(one_each, "errors").verdict) == ("FAIL", "FAIL")
+    assert compare(base, new, metrics=["ttft", "errors"]).verdict == "FAIL"
+    for form in RENDERERS.values():
+        form(found)
+
+
+def test_that_says_nothing_where_base_fails_everything_too(make: Bench) -> None:
+    base, new = sides(make, STEADY, STEADY, base=DEAD)
+    found = compare(base, new)
+    assert exit_code(found) == 97
+    assert found.unfit == "0 of 6 pairs are valid, and a verdict takes 3: every request of BASE failed"
+    single = compare(base[:1], new[:1])
+    assert single.unfit == "no run of BASE is valid: every request failed"
+    assert exit_code(compare(base, base)) == 97
+
+
+def test_a_client_that_was_not_fit_says_nothing_of_failures(make: Bench) -> None:
+    base, new = sides(make, STEADY[:3], STEADY[:3], new=DEAD | UNFIT)
+    found = compare(base, new)
+    assert exit_code(found) == 97
+    assert found.unfit == "0 of 3 pairs are valid, and a verdict takes 3"
+    assert any("calibrate" in step for step in found.dropped[0].next_steps)
+
+
+def test_failures_that_nobody_judges_are_no_pass(make: Bench) -> None:
+    base, new = sides(make, STEADY[:3], STEADY[:3], new=DEAD)
+    found = compare(base, new, metrics=["ttft"])
+    assert exit_code(found, "pass") == 97
+    assert (found.unfit or "").endswith("every request of NEW failed")
+
+
+def test_one_run_that_failed_is_no_pass_any_more(make: Bench) -> None:
+    base, new = sides(make, STEADY, STEADY)
+    new[2] = make("new/dead", tags={"pair": "3", "side": "b"}, **DEAD)
+    found = compare(base, new)
+    assert of(found, "errors").verdict == "INCONCLUSIVE"
+    assert of(found, "ttft").pairs == 5
+    assert any("new/dead" in warning for warning in found.warnings)
 
 
 # -- what cannot be compared

@@ -343,6 +343,8 @@ def test_a_dry_run_says_what_it_takes_and_sends_nothing(cli: Cli, mock: Start, h
         (["--max-regression", "much"], "--max-regression"),
         (["--max-added", "tpot"], "--max-added"),
         (["--max-added", "errors=5ms"], "errors"),
+        (["--metric", "goodput"], "--set slo.ttft"),
+        (["--max-regression", "ttft:p95=10%", "-n", 129, *LENGTHS], "takes 130 answers a run"),
         (["--set-b", "load.rat=3"], "rat"),
         (["--markdown", "nowhere/v.md"], "nowhere"),
         (["--junit", "."], "--junit"),

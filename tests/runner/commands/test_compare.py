@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
@@ -121,7 +122,32 @@ def test_a_comment_for_the_pull_request(make: Bench) -> None:
     found = compare("base", "new", "--markdown", "comment.md")
     assert found.exit_code == 99
     assert Path("comment.md").read_text().startswith("## FAIL: ttft (+16.0 %) got worse\n")
-    assert compare("base", "new", "--markdown", "no/such/comment.md").exit_code == 1
+
+
+def test_files_for_ci_systems_and_annotations(make: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides(make, STEADY, SLOWER)
+    quiet = compare("base", "new", "--junit", "gate.xml")
+    assert quiet.exit_code == 99
+    assert "::error" not in quiet.output
+    suite = ElementTree.parse("gate.xml").getroot()[0]
+    assert suite.get("name") == "compare: base/1 ... -> new/1 ..."
+    assert {case.get("name"): [child.tag for child in case] for case in suite}["ttft"] == ["failure"]
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    told = compare("base", "new", "--json")
+    assert told.stderr.startswith("::error title=FAIL%3A ttft::worse by at least ")
+    assert json.loads(told.stdout)["verdict"] == "FAIL"  # what is printed stays what it was
+    one_each = compare("base/1", "new/2", "--on-inconclusive", "fail", "--metric", "tpot")
+    assert one_each.stderr.startswith("::error title=INCONCLUSIVE%3A tpot::")
+
+
+@pytest.mark.parametrize("flag", ["--markdown", "--junit"])
+def test_a_file_that_cannot_be_written_is_found_before_anything_is_read(make: Bench, flag: str) -> None:
+    sides(make, STEADY, SLOWER)
+    found = compare("base", "new", flag, "no/such/file")
+    assert found.exit_code == 2
+    assert "there is no folder" in found.stderr
+    assert found.stdout == ""
+    assert compare("base", "new", flag, "base/1/records.jsonl").exit_code == 2
 
 
 def test_prompts_whose_answers_held_before_are_named_with_both_answers(cli: Cli, mock: Start) -> None:
