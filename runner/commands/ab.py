@@ -26,6 +26,7 @@ from runner.commands.options import (
 if TYPE_CHECKING:
     from runner.ab import Ab
     from runner.commands.ab_gate import Gate
+    from runner.commands.ab_runs import Turns
     from runner.commands.ab_setup import Sides
 
 
@@ -161,18 +162,38 @@ def _tell_plan(ab: Ab, sides: Sides, given: dict[str, Any]) -> int:
 
 
 def _run(folder: Path, ab: Ab, sides: Sides, gate: Gate, given: dict[str, Any]) -> int:
-    from runner.ab import keep
+    from runner.ab import AB, keep
     from runner.commands.ab_gate import finish, judges_failures
     from runner.commands.ab_runs import Turns
 
     turns = Turns(folder, ab, sides, dict(given["tags"]), judges_failures=judges_failures(gate))
+    _turn(turns, ab)
+    try:
+        ab.exit_code = finish(folder, ab, sides, gate)
+    except OSError as exc:
+        stop(f"the runs are kept in {folder}, but not all could be written: {exc.strerror or exc}", 1)
+    try:
+        keep(folder, ab)
+    except OSError as exc:  # the verdict is there, and said
+        say(f"warning: {folder / AB} could not be written: {exc.strerror or exc}")
+    return ab.exit_code
+
+
+def _turn(turns: Turns, ab: Ab) -> None:
+    """Make the runs; whatever ends them, what there is gets its verdict."""
+    from runner.ab import FULL
+    from runner.store import StoreError
+
     try:
         turns.run()
     except KeyboardInterrupt:
         ab.ended_by = "interrupted"
-    try:
-        ab.exit_code = finish(folder, ab, sides, gate)
-        keep(folder, ab)
-    except OSError as exc:
-        stop(f"the runs are kept in {folder}, but not all could be written: {exc.strerror or exc}", 1)
-    return ab.exit_code
+    except SystemExit:  # SIGTERM between two runs, which has said so; during one, the run sees to it
+        ab.ended_by = "terminated"
+    except (OSError, StoreError) as exc:
+        full = isinstance(exc, OSError) and exc.errno in FULL
+        ab.ended_by = "disk_full" if full else "error"
+        why = (exc.strerror or str(exc)) if isinstance(exc, OSError) else str(exc)
+        where = getattr(exc, "filename", None)
+        ab.reason = f"the next run could not be written: {why}{f' ({where})' if where else ''}"
+        say(f"streamgauge: {ab.reason}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
 from tests.conftest import Mock
 
@@ -200,6 +202,24 @@ def test_prompts_stay_as_they_are_where_answers_are_judged(cli: Cli, mock: Start
 # -- keys
 
 
+def sent(call: list[Any]) -> dict[str, dict[str, str]]:
+    """The headers each side's requests would have."""
+    from runner.cli import group
+    from runner.commands import ab, ab_setup
+
+    found: dict[str, dict[str, str]] = {}
+
+    def tell(_: object, sides: ab_setup.Sides, __: object) -> int:
+        found.update({name: dict(side.target.headers) for name, side in sides.checked.items()})
+        return 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ab, "_tell_plan", tell)
+        done = CliRunner().invoke(group, [str(one) for one in [*call, "--dry-run"]])
+    assert done.exit_code == 0, done.output
+    return found
+
+
 def test_each_side_has_its_own_key(cli: Cli, mock: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = mock(api_key="sesame-of-a-123"), mock(api_key="sesame-of-b-456")
     monkeypatch.setenv("KEY_A", "sesame-of-a-123")
@@ -240,6 +260,35 @@ def test_nor_does_it_where_a_key_of_the_scenario_names_that_host(
     assert (here.exit_code, "side b gets no key" in here.stderr) == (0, False), here.output
 
 
+@pytest.mark.parametrize("way", ["file", "flag", "header"])
+def test_no_secret_of_a_goes_to_another_host(cli: Cli, mock: Start, way: str, here: Path) -> None:
+    a, b = mock(api_key="sesame-of-a-123"), mock(ttft_ms=2)
+    Path("key").write_text("sesame-of-a-123")
+    given = {
+        "file": ["--api-key-file", "key"],
+        "flag": ["--api-key", "sesame-of-a-123"],
+        "header": ["--header", "Authorization:Bearer sesame-of-a-123"],
+    }[way]
+    sides = sent(["ab", *between(a, b), *SHORT, *given])
+    assert sides["a"]["Authorization"] == "Bearer sesame-of-a-123"
+    assert not any("sesame" in value for value in sides["b"].values())
+
+
+def test_a_key_of_the_environment_goes_where_flags_point(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, here: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sesame-of-env-1")
+    monkeypatch.setenv("KEY_A", "sesame-of-a-123")
+    call = ["ab", "--base-url", "http://a.example", "--model", "m", *SHORT]
+    # b's host is named by a flag, as with `bench`; a's own key is a's alone.
+    sides = sent([*call, "--base-url-b", "http://b.example", "--api-key-env", "KEY_A"])
+    assert sides["a"]["Authorization"] == "Bearer sesame-of-a-123"
+    assert sides["b"]["Authorization"] == "Bearer sesame-of-env-1"
+    # A scenario names a host: the environment's key is not for that.
+    sides = sent([*call, "--set-b", "target.base_url=http://b.example"])
+    assert not any("sesame" in value for value in sides["b"].values())
+
+
 def test_a_variable_that_is_not_set_is_named(cli: Cli, mock: Start) -> None:
     server = mock()
     result = cli("ab", *between(server, server), *SHORT, "--api-key-env-b", "NOT_THERE")
@@ -259,7 +308,7 @@ def test_a_dead_side_ends_it_with_what_to_do(cli: Cli, mock: Start) -> None:
     assert "--base-url-b" in result.stderr
     assert plan()["ended_by"] == "target_gone"
     assert [run["state"] for run in plan()["runs"]] == ["done", "cut"] + ["planned"] * 4
-    assert Path("v.md").read_text().startswith("## INVALID")
+    assert Path("v.md").read_text().startswith("## INVALID: no pair of runs is complete: side b is gone: ")
     assert "<error" in Path("v.xml").read_text()
 
 
@@ -311,6 +360,140 @@ def test_ctrl_c_does_not_finish_a_run_that_completes_none(
     assert child.returncode == 130, told
     assert "no pair is complete" in told
     assert [run["state"] for run in plan(tmp_path / "out")["runs"]] == ["cut"] + ["planned"] * 11
+
+
+def when(monkeypatch: pytest.MonkeyPatch, announced: str, do: Callable[[], object]) -> None:
+    """Do something between two runs: when this one is announced."""
+    from runner.commands import ab_runs, options
+
+    said = options.say
+
+    def say(line: str) -> None:
+        said(line)
+        if line.startswith(announced):
+            do()
+
+    monkeypatch.setattr(ab_runs, "say", say)
+
+
+FOUR = [*SHORT, "--pairs", 4, "--metric", "ttft"]
+THREE_DONE = ["done"] * 6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+@pytest.mark.parametrize(
+    ("number", "code", "how", "words"),
+    [
+        (signal.SIGINT, 130, "interrupted", "interrupted: the verdict is on the pairs"),
+        (signal.SIGTERM, 75, "terminated", "stopped by SIGTERM"),
+    ],
+)
+def test_a_signal_between_two_runs(
+    cli: Cli,
+    mock: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    code: int,
+    how: str,
+    words: str,
+) -> None:
+    when(monkeypatch, "pair 4 of 4", lambda: signal.raise_signal(number))
+    result = cli("ab", *between(mock(ttft_ms=150), mock(ttft_ms=QUICK_MS)), *FOUR, "--markdown", "v.md")
+    assert result.exit_code == code, result.output
+    assert words in result.stderr
+    assert "PASS: " in result.stdout
+    assert Path("v.md").read_text().startswith("## PASS")
+    kept = plan()
+    assert (kept["ended_by"], kept["exit_code"]) == (how, code)
+    assert [run["state"] for run in kept["runs"]] == [*THREE_DONE, "planned", "planned"]
+
+
+def test_sigterm_ends_the_run_that_is_made(
+    tmp_path: Path, mock_process: Start, spawn: Spawn, until: Until
+) -> None:
+    server = mock_process("--ttft", "20", "--itl", "2", "--tokens", "10")
+    child = spawn("ab", *between(server, server), "-c", 2, "--duration", "10m", *LENGTHS, "-o", "out")
+    journal = tmp_path / "out" / "01-a" / "records.jsonl"
+    until(lambda: journal.exists() and journal.stat().st_size > 0, child)
+    child.send_signal(signal.SIGTERM)
+    _, told = child.communicate(timeout=60)
+    assert child.returncode == 97, told  # no pair is complete
+    assert "stopped by SIGTERM" in told
+    kept = plan(tmp_path / "out")
+    assert kept["ended_by"] == "terminated"
+    assert [run["state"] for run in kept["runs"]] == ["cut"] + ["planned"] * 11
+
+
+def test_a_side_that_dies_after_three_good_pairs(
+    cli: Cli, mock: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runner import limits, load
+
+    # Ten seconds and fifty requests, in which nobody is there, are no more than this test.
+    monkeypatch.setattr(limits, "GONE_NS", 0)
+    monkeypatch.setattr(load, "GONE_NS", 0)
+    monkeypatch.setattr(limits, "_NOTHING_WORKS", 3)
+    a, b = mock(ttft_ms=150), mock(ttft_ms=QUICK_MS)
+    when(monkeypatch, "pair 4 of 4, side b", b.stop)
+    result = cli("ab", *between(a, b), *FOUR, "--junit", "v.xml")
+    assert result.exit_code == 1, result.output  # what there was passes: that b died is no PASS
+    assert "PASS: " in result.stdout
+    assert "side b is gone: cannot connect" in result.stderr
+    kept = plan()
+    assert (kept["ended_by"], kept["exit_code"]) == ("target_gone", 1)
+    assert "side b is gone" in kept["reason"]
+    assert [run["state"] for run in kept["runs"]] == [*THREE_DONE, "cut", "planned"]
+
+
+@pytest.mark.parametrize(("fails", "code"), [("write", 75), ("refused", 1)])
+def test_a_disk_that_takes_no_further_run(
+    cli: Cli, mock: Start, monkeypatch: pytest.MonkeyPatch, fails: str, code: int
+) -> None:
+    from runner import ab
+
+    def stuck(*_: object) -> None:
+        raise OSError(28 if fails == "write" else 5, os.strerror(28 if fails == "write" else 5), "ab.json")
+
+    when(monkeypatch, "pair 4 of 4", lambda: monkeypatch.setattr(ab, "replace_file", stuck))
+    result = cli("ab", *between(mock(ttft_ms=150), mock(ttft_ms=QUICK_MS)), *FOUR)
+    assert result.exit_code == code, result.output
+    assert "the next run could not be written: " in result.stderr
+    assert "PASS: " in result.stdout
+    assert "warning: out/ab.json could not be written" in result.stderr
+
+
+def test_a_disk_that_is_full_during_a_run(cli: Cli, mock: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    from runner.load import Load
+
+    def fill() -> None:
+        run = Load.run
+
+        async def filled(load: Load) -> None:
+            load.on_full(True)
+            await run(load)
+
+        monkeypatch.setattr(Load, "run", filled)
+
+    when(monkeypatch, "pair 4 of 4", fill)
+    result = cli("ab", *between(mock(ttft_ms=150), mock(ttft_ms=QUICK_MS)), *FOUR)
+    assert result.exit_code == 75, result.output
+    assert "04-b ended early: the disk is full" in result.stderr
+    assert "PASS: " in result.stdout
+    assert plan()["ended_by"] == "disk_full"
+
+
+def test_a_side_that_fails_everything(cli: Cli, mock: Start) -> None:
+    good, bad = mock(ttft_ms=2), mock(faults={"500": 1.0})
+    files = ["--markdown", "v.md", "--junit", "v.xml"]
+    result = cli("ab", *between(good, bad), "-c", 4, "-n", 12, *LENGTHS, "--pairs", 3, "-o", "out", *files)
+    assert result.exit_code == 99, result.output
+    assert result.stdout.startswith("FAIL: errors (+100.00 points) got worse")
+    assert [run["only_failed"] for run in plan()["runs"] if run["side"] == "b"] == [True] * 3
+    assert Path("v.md").read_text().startswith("## FAIL: errors")
+    # A base like that is nothing to judge by; and nobody asks for more runs than it takes to see it.
+    other = cli("ab", *between(bad, good), "-c", 4, "-n", 4, *LENGTHS, "--pairs", 3, "-o", "other")
+    assert other.exit_code == 97, other.output
+    assert plan(Path("other"))["ended_by"] == "too_few_valid"
 
 
 # -- before anything is sent
