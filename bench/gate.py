@@ -85,7 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"\n{text}")
     PLACE.mkdir(exist_ok=True)
     (PLACE / ("gate-quick.md" if given.quick else "gate.md")).write_text(text, encoding="utf-8")
-    return 0 if holds(gates, scale) else 1
+    if holds(gates, scale):
+        return 0
+    print(f"failed: {why_not(gates, scale)}", file=sys.stderr)
+    return 1
 
 
 def holds(gates: Sequence[Gated], scale: Scale) -> bool:
@@ -94,6 +97,23 @@ def holds(gates: Sequence[Gated], scale: Scale) -> bool:
     count = Counter(gated.kind for gated in judged)
     right = all((gated.word == "FAIL") == (gated.kind == "A/B") for gated in judged)
     return right and count["A/A"] >= scale.same and count["A/B"] >= scale.slower
+
+
+def why_not(gates: Sequence[Gated], scale: Scale) -> str:
+    """What does not hold, and what to do: a wrong verdict, or a machine that was too busy for any."""
+    wrong = [
+        f"gate {number} ({gated.kind}) says {gated.word}"
+        for number, gated in enumerate(gates, 1)
+        if gated.word != "INVALID" and (gated.word == "FAIL") != (gated.kind == "A/B")
+    ]
+    if wrong:
+        return f"{', '.join(wrong)}. See the table above"
+    invalid = sum(gated.word == "INVALID" for gated in gates)
+    return (
+        f"{invalid} of {len(gates)} gates are INVALID: this machine was too busy to measure, so fewer than "
+        f"{scale.same} A/A and {scale.slower} A/B gates were judged. No verdict was wrong. Run it again when "
+        "the machine has less to do"
+    )
 
 
 def _gates(folder: Path, scale: Scale) -> Iterator[Gated]:

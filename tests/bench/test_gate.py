@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from bench.gate import Gated, Scale, _next, gates_table, holds, summary_table
+from bench.gate import Gated, Scale, _next, gates_table, holds, summary_table, why_not
 
 
 def gated(kind: str, code: int, change: float | None = 0.01) -> Gated:
@@ -21,6 +21,9 @@ def test_no_wolf_and_every_regression_and_enough_of_both() -> None:
     assert not holds([*same, gated("A/B", 98)], scale)
     assert not holds([*same, gated("A/B", 97, None)], scale)
     assert not holds([*same[1:], gated("A/B", 99)], scale)
+    assert why_not([*same, gated("A/B", 98)], scale).startswith("gate 4 (A/B) says INCONCLUSIVE. ")
+    assert why_not([gated("A/A", 99)], scale).startswith("gate 1 (A/A) says FAIL. ")
+    assert why_not([*same[1:], gated("A/B", 99)], scale).startswith("1 of 3 gates are INVALID: this machine")
 
 
 def test_tables_have_as_many_cells_in_every_line() -> None:

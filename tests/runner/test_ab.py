@@ -107,6 +107,14 @@ def test_the_plan_is_on_the_disk_before_the_first_run_and_again_after_each(tmp_p
     assert msgspec.json.decode(place.read_bytes(), type=Ab).runs[0].state == "done"
 
 
+def test_a_run_that_failed_altogether_counts_on_b_s_side_alone() -> None:
+    one = Slot(run="01-b", pair=1, side="b", state="done", validity="INVALID", only_failed=True)
+    assert one.counts
+    assert not msgspec.structs.replace(one, side="a").counts
+    assert not msgspec.structs.replace(one, only_failed=False).counts
+    assert not msgspec.structs.replace(one, state="cut").counts
+
+
 def test_what_is_there_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(StoreError, match=r"holds files \(mine.txt\)"):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -360,140 +358,6 @@ def test_ctrl_c_does_not_finish_a_run_that_completes_none(
     assert child.returncode == 130, told
     assert "no pair is complete" in told
     assert [run["state"] for run in plan(tmp_path / "out")["runs"]] == ["cut"] + ["planned"] * 11
-
-
-def when(monkeypatch: pytest.MonkeyPatch, announced: str, do: Callable[[], object]) -> None:
-    """Do something between two runs: when this one is announced."""
-    from runner.commands import ab_runs, options
-
-    said = options.say
-
-    def say(line: str) -> None:
-        said(line)
-        if line.startswith(announced):
-            do()
-
-    monkeypatch.setattr(ab_runs, "say", say)
-
-
-FOUR = [*SHORT, "--pairs", 4, "--metric", "ttft"]
-THREE_DONE = ["done"] * 6
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
-@pytest.mark.parametrize(
-    ("number", "code", "how", "words"),
-    [
-        (signal.SIGINT, 130, "interrupted", "interrupted: the verdict is on the pairs"),
-        (signal.SIGTERM, 75, "terminated", "stopped by SIGTERM"),
-    ],
-)
-def test_a_signal_between_two_runs(
-    cli: Cli,
-    mock: Start,
-    monkeypatch: pytest.MonkeyPatch,
-    number: signal.Signals,
-    code: int,
-    how: str,
-    words: str,
-) -> None:
-    when(monkeypatch, "pair 4 of 4", lambda: signal.raise_signal(number))
-    result = cli("ab", *between(mock(ttft_ms=150), mock(ttft_ms=QUICK_MS)), *FOUR, "--markdown", "v.md")
-    assert result.exit_code == code, result.output
-    assert words in result.stderr
-    assert "PASS: " in result.stdout
-    assert Path("v.md").read_text().startswith("## PASS")
-    kept = plan()
-    assert (kept["ended_by"], kept["exit_code"]) == (how, code)
-    assert [run["state"] for run in kept["runs"]] == [*THREE_DONE, "planned", "planned"]
-
-
-def test_sigterm_ends_the_run_that_is_made(
-    tmp_path: Path, mock_process: Start, spawn: Spawn, until: Until
-) -> None:
-    server = mock_process("--ttft", "20", "--itl", "2", "--tokens", "10")
-    child = spawn("ab", *between(server, server), "-c", 2, "--duration", "10m", *LENGTHS, "-o", "out")
-    journal = tmp_path / "out" / "01-a" / "records.jsonl"
-    until(lambda: journal.exists() and journal.stat().st_size > 0, child)
-    child.send_signal(signal.SIGTERM)
-    _, told = child.communicate(timeout=60)
-    assert child.returncode == 97, told  # no pair is complete
-    assert "stopped by SIGTERM" in told
-    kept = plan(tmp_path / "out")
-    assert kept["ended_by"] == "terminated"
-    assert [run["state"] for run in kept["runs"]] == ["cut"] + ["planned"] * 11
-
-
-def test_a_side_that_dies_after_three_good_pairs(
-    cli: Cli, mock: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from runner import limits, load
-
-    # Ten seconds and fifty requests, in which nobody is there, are no more than this test.
-    monkeypatch.setattr(limits, "GONE_NS", 0)
-    monkeypatch.setattr(load, "GONE_NS", 0)
-    monkeypatch.setattr(limits, "_NOTHING_WORKS", 3)
-    a, b = mock(ttft_ms=150), mock(ttft_ms=QUICK_MS)
-    when(monkeypatch, "pair 4 of 4, side b", b.stop)
-    result = cli("ab", *between(a, b), *FOUR, "--junit", "v.xml")
-    assert result.exit_code == 1, result.output  # what there was passes: that b died is no PASS
-    assert "PASS: " in result.stdout
-    assert "side b is gone: cannot connect" in result.stderr
-    kept = plan()
-    assert (kept["ended_by"], kept["exit_code"]) == ("target_gone", 1)
-    assert "side b is gone" in kept["reason"]
-    assert [run["state"] for run in kept["runs"]] == [*THREE_DONE, "cut", "planned"]
-
-
-@pytest.mark.parametrize(("fails", "code"), [("write", 75), ("refused", 1)])
-def test_a_disk_that_takes_no_further_run(
-    cli: Cli, mock: Start, monkeypatch: pytest.MonkeyPatch, fails: str, code: int
-) -> None:
-    from runner import ab
-
-    def stuck(*_: object) -> None:
-        raise OSError(28 if fails == "write" else 5, os.strerror(28 if fails == "write" else 5), "ab.json")
-
-    when(monkeypatch, "pair 4 of 4", lambda: monkeypatch.setattr(ab, "replace_file", stuck))
-    result = cli("ab", *between(mock(ttft_ms=150), mock(ttft_ms=QUICK_MS)), *FOUR)
-    assert result.exit_code == code, result.output
-    assert "the next run could not be written: " in result.stderr
-    assert "PASS: " in result.stdout
-    assert "warning: out/ab.json could not be written" in result.stderr
-
-
-def test_a_disk_that_is_full_during_a_run(cli: Cli, mock: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runner.load import Load
-
-    def fill() -> None:
-        run = Load.run
-
-        async def filled(load: Load) -> None:
-            load.on_full(True)
-            await run(load)
-
-        monkeypatch.setattr(Load, "run", filled)
-
-    when(monkeypatch, "pair 4 of 4", fill)
-    result = cli("ab", *between(mock(ttft_ms=150), mock(ttft_ms=QUICK_MS)), *FOUR)
-    assert result.exit_code == 75, result.output
-    assert "04-b ended early: the disk is full" in result.stderr
-    assert "PASS: " in result.stdout
-    assert plan()["ended_by"] == "disk_full"
-
-
-def test_a_side_that_fails_everything(cli: Cli, mock: Start) -> None:
-    good, bad = mock(ttft_ms=2), mock(faults={"500": 1.0})
-    files = ["--markdown", "v.md", "--junit", "v.xml"]
-    result = cli("ab", *between(good, bad), "-c", 4, "-n", 12, *LENGTHS, "--pairs", 3, "-o", "out", *files)
-    assert result.exit_code == 99, result.output
-    assert result.stdout.startswith("FAIL: errors (+100.00 points) got worse")
-    assert [run["only_failed"] for run in plan()["runs"] if run["side"] == "b"] == [True] * 3
-    assert Path("v.md").read_text().startswith("## FAIL: errors")
-    # A base like that is nothing to judge by; and nobody asks for more runs than it takes to see it.
-    other = cli("ab", *between(bad, good), "-c", 4, "-n", 4, *LENGTHS, "--pairs", 3, "-o", "other")
-    assert other.exit_code == 97, other.output
-    assert plan(Path("other"))["ended_by"] == "too_few_valid"
 
 
 # -- before anything is sent
