@@ -40,8 +40,8 @@ def report_on(said: Manifest) -> None:
         (run / "records.jsonl").write_bytes(LINES)
         summary = summarize(run)
         assert summary.bench is not None
-        for name, render in RENDERERS.items():
-            if name != "html":  # drawing takes a quarter of a second: fewer examples, below
+        for form, render in RENDERERS.items():
+            if form != "html":  # drawing takes a quarter of a second: fewer examples, below
                 assert render([summary])
                 assert render([summary, summary])
 
