@@ -76,8 +76,8 @@ def percentile_chart(summary: Summary, columns: Columns) -> Chart | Absent:
     if not found:
         return Absent(title, _NOTHING)
     figure, most = go.Figure(), 2.0
-    for place, curve in enumerate(found):
-        colour, dash = series(place)
+    for curve in found:
+        colour, dash = series(list(NAMES).index(curve.name))
         x = 1 / (1 - curve.shares)
         most = max(most, float(x[-1]), curve.of / curve.failures if curve.failures else 0)
         figure.add_scatter(
@@ -104,8 +104,8 @@ def ecdf_chart(summary: Summary, columns: Columns) -> Chart | Absent:
     if not found:
         return Absent(title, _NOTHING)
     figure = go.Figure()
-    for place, curve in enumerate(found):
-        colour, dash = series(place)
+    for curve in found:
+        colour, dash = series(list(NAMES).index(curve.name))
         figure.add_scatter(
             x=curve.values,
             y=100 * curve.shares,

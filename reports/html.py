@@ -87,7 +87,7 @@ def judged(summary: Summary) -> Verdict:
     labels = [f"{label.name}: {label.words}" for label in summary.bench.labels]
     tone: Tone
     unstable = any(label.name == "UNSTABLE" for label in summary.bench.labels)
-    sentence = f"{line[0].upper()}{line[1:]}. {_capital(verdict(summary))}."
+    sentence = f"{_capital(line.removeprefix('INVALID: '))}. {_capital(verdict(summary))}."
     if level == "INVALID":
         word, tone = "INVALID: not to be quoted", "bad"
     elif "FAIL" in found:
