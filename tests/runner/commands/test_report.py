@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from runner.commands.report import FORMATS, command
+from runner.commands.report import FORMATS, command, write_page
 from runner.record import Record
 from runner.store import Manifest
 
@@ -148,3 +148,56 @@ def test_a_command_is_cheap_to_import(module: str) -> None:
         env=os.environ | {"PYTHONPATH": str(root)},
     )
     assert out.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def small_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reports import page
+
+    monkeypatch.setattr(page, "_plotly_script", lambda: "var Plotly = {};")
+
+
+@pytest.mark.usefixtures("here", "small_plotly")
+class TestHtml:
+    def test_it_stands_in_the_run_and_its_path_is_printed(self) -> None:
+        result = call("-f", "html")
+        assert (result.exit_code, result.stdout) == (0, "runs/one/report.html\n")
+        assert Path("runs/one/report.html").read_text().startswith("<!DOCTYPE html>")
+        assert json.loads(Path("runs/one/summary.json").read_text())["requests"]["ok"] == 3
+
+    def test_to_stdout(self) -> None:
+        result = call("one", "-f", "html", "-o", "-")
+        assert result.stdout.startswith("<!DOCTYPE html>")
+        assert not Path("runs/one/report.html").exists()
+        assert not Path("-").exists()
+
+    def test_to_a_file(self) -> None:
+        assert call("one", "-f", "html", "-o", "page.html").stdout == "page.html\n"
+        assert Path("page.html").read_text().startswith("<!DOCTYPE html>")
+
+    def test_several_runs_need_a_place(self, here: Path) -> None:
+        make(here / "runs" / "two", 5)
+        result = call("one", "two", "-f", "html")
+        assert result.exit_code == 2
+        assert "say where with -o FILE" in result.stderr
+        assert call("one", "two", "-f", "html", "-o", "both.html").exit_code == 0
+        assert "side by side" in Path("both.html").read_text()
+
+    def test_other_tools_have_no_page(self) -> None:
+        result = call("one", "-f", "html", "--as", "vllm")
+        assert result.exit_code == 2
+        assert "leave out" in result.stderr
+
+    def test_at_the_end_of_a_command(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert write_page(Path("runs/one"))
+        assert capsys.readouterr() == ("", "report: runs/one/report.html\n")
+        Path("runs/one/report.html").unlink()
+        Path("runs/one/report.html").mkdir()
+        assert not write_page(Path("runs/one"))
+        assert "cannot write runs/one/report.html" in capsys.readouterr().err
+        assert not write_page(Path("runs/none"))
+
+
+def test_dash_is_stdout_for_every_format(here: Path) -> None:
+    assert call("one", "-o", "-").stdout.startswith("3 of 3")
+    assert not Path("-").exists()
