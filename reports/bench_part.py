@@ -46,6 +46,8 @@ class Plan(Struct):
         """Take a block of warm-up records; other sessions' have no part in the window of this one."""
         number = self.session.number if self.session is not None else None
         here = [row for row in rows if number is None or row.session == number]
+        if not here:
+            return  # an empty frame takes as long as a full one
         self.tally.add_warmup(here, frame(here))
 
     def missed(self) -> int:

@@ -143,6 +143,14 @@ class Values:
             return None
         return self._percentile(self._sorted() if self._buckets is None else None, p)
 
+    def quantiles(self, shares: Floats) -> Floats:
+        """The values that these shares (0 to 1) of all lie below; none without any value."""
+        if not self.n:
+            return np.empty(0)
+        if self._buckets is None:
+            return np.quantile(self._sorted(), shares)
+        return np.array([self._percentile(None, 100 * share) for share in shares])
+
     @property
     def mean(self) -> float | None:
         """The mean of what was added so far."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,16 @@ _COLUMNS = {
     **{name: f"{name}_ms" for name in TIMES if name != "itl"},
     "output_rate": "output_rate_tokens_per_s",
 }
+
+
+class Watch(Protocol):
+    """Sees what the pass reads, so that nobody else has to read it again."""
+
+    def begin(self, index: Index, manifest: Manifest) -> None:
+        """The pass begins."""
+
+    def add(self, rows: Sequence[Row], block: pd.DataFrame) -> None:
+        """Rows, and the frame of those of them that are measured."""
 
 
 class _Tally(Struct, kw_only=True):
@@ -147,7 +158,7 @@ def _count_chunks(tally: _Tally, rows: Sequence[Row]) -> None:
             to.multi_token += sum(n > 1 for n in row.chunk_tokens)
 
 
-def _add(tally: _Tally, rows: Sequence[Row]) -> None:
+def _add(tally: _Tally, rows: Sequence[Row]) -> pd.DataFrame:
     measured = [row for row in rows if row.phase == "measure"]
     tally.requests.warmup += len(rows) - len(measured)
     block = frame(measured)
@@ -166,6 +177,7 @@ def _add(tally: _Tally, rows: Sequence[Row]) -> None:
     if tally.bench is not None:
         tally.bench.add_warmup([row for row in rows if row.phase != "measure"])
         tally.bench.add(measured, block)
+    return block
 
 
 def _withheld(chunks: Chunks) -> str | None:
@@ -247,13 +259,16 @@ def _tally_for(manifest: Manifest, thresholds: Sequence[Threshold] | None) -> _T
     return _Tally(bench=found, thresholds=judged, selections=Selections(judged, manifest))
 
 
-def summarize(run: str | Path, thresholds: Sequence[Threshold] | None = None) -> Summary:
+def summarize(
+    run: str | Path, thresholds: Sequence[Threshold] | None = None, watch: Watch | None = None
+) -> Summary:
     """Every number of a run directory; works while it is still written to.
 
     Args:
         run: the directory.
         thresholds: what will be judged; default: a bench's own. Percentiles, intervals and selections that
             they ask for are given as well, and of a bench the verdicts are on them.
+        watch: sees what is read.
 
     Raises:
         StoreError: it is no run directory, or cannot be read.
@@ -264,8 +279,13 @@ def summarize(run: str | Path, thresholds: Sequence[Threshold] | None = None) ->
     index = open_index(run, stopped_on)
     tally, damaged = _tally_for(manifest, thresholds), list[str]()
     ends = latest_instants(manifest.sessions)
+    if watch is not None:
+        watch.begin(index, manifest)
     for rows in decoded(index, tally.selections.row_type, bad=damaged):
-        _add(tally, _believable(rows, ends, damaged))
+        believable = _believable(rows, ends, damaged)
+        block = _add(tally, believable)
+        if watch is not None:
+            watch.add(believable, block)
     for rows in decoded_superseded(index, Row, bad=damaged):
         count_lost(tally.paid, [row for row in rows if row.phase == "measure"], superseded=True)
     _finish_requests(tally, run, manifest, index)

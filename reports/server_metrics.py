@@ -83,6 +83,22 @@ def _page(text: str, server: Server) -> dict[str, float]:
     return out
 
 
+def server_values(run: Path) -> Iterator[tuple[float, dict[str, float]]]:
+    """(seconds since the session's anchor, numbers) of every page that could be read; none where none was."""
+    path = run / PAGES
+    if not path.is_file():
+        return
+    decode = msgspec.json.Decoder(_Page).decode
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                page = decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue
+            if page.status == 200 and page.text is not None and (values := _page(page.text, Server())):
+                yield page.at / 1e9, values
+
+
 def read_server(run: Path, begin_ns: int | None, end_ns: int | None) -> Server | None:
     """The server's numbers over the pages of a window, or of all pages where it is not known.
 

@@ -1,0 +1,329 @@
+"""What happened when: latencies, requests in flight, and throughput over the time of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from reports.axes import TimeUnit, add_limit, ms_axis, shade, time_axis, time_unit
+from reports.cells import number, several
+from reports.columns import ERROR, OK, Columns
+from reports.frame import Floats
+from reports.gauge import window
+from reports.page import Absent, Chart, plotly_text
+from reports.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from reports.summary import Summary
+from reports.thinning import Places, extremes
+
+_SPANS = 600  # of the time, of which a drawn line keeps the extremes
+_MEDIANS = 60
+_BINS = 100
+_LEAST_IN_MEDIAN = 3
+
+
+def span_s(columns: Columns) -> tuple[float, float]:
+    """The first and the last instant of any record."""
+    known = np.concatenate([columns.at_s[name] for name in ("scheduled", "sent", "ended")])
+    known = known[np.isfinite(known)]
+    return (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+
+
+def time_of(summary: Summary, columns: Columns, figure: go.Figure) -> TimeUnit:
+    """Give a figure its time axis, its steady window and where sessions begin; return the axis's unit."""
+    begin, end = span_s(columns)
+    unit = time_unit(end)
+    figure.update_xaxes(**time_axis(unit, begin, end))
+    load = summary.bench.load if summary.bench else None
+    if load is not None and (steady := window(load)) is not None:
+        shade(figure, steady[0] / 1e9 / unit.seconds, steady[1] / 1e9 / unit.seconds)
+    for session in columns.sessions[1:]:
+        add_limit(figure, session.begin_s / unit.seconds, f"session {session.number}", vertical=True)
+    return unit
+
+
+def beside(summary: Summary, columns: Columns, drawn: str = "") -> str:
+    """What has to be said of every chart over time."""
+    parts = []
+    if summary.bench is not None and window(summary.bench.load) is not None:
+        parts.append("Shaded: the steady window.")
+    if len(columns.sessions) > 1:
+        parts.append("Sessions stand one after the other, without the time between them.")
+    return " ".join([*parts, drawn]).strip()
+
+
+def thinned(of: int, drawn: int) -> str:
+    """How many points there are, where not all are drawn."""
+    if drawn >= of:
+        return ""
+    return f"{drawn:,} of {of:,} points are drawn: the lowest and the highest of each short span of time."
+
+
+def latency_over_time(summary: Summary, columns: Columns) -> Chart | Absent:
+    """TTFT and E2E of each request by when it was sent; failures at how long they took to fail."""
+    title = "Latency over time"
+    failed = columns.unserved & np.isfinite(columns.at_s["scheduled"])
+    if not columns.timed.any() and not failed.any():
+        return Absent(title, "No request was sent and ended.")
+    figure = go.Figure()
+    unit = time_of(summary, columns, figure)
+    of = drawn = 0
+    for name, label, colour, symbol in (
+        ("e2e", "E2E", PURPLE, "diamond"),
+        ("ttft", "TTFT", BLUE, "circle"),
+    ):
+        x, y = columns.at_s["sent"][columns.timed], columns.ms[name][columns.timed]
+        if not np.isfinite(y).any():
+            continue
+        places = extremes(x, y, _SPANS)
+        of, drawn = max(of, int(np.isfinite(y).sum())), max(drawn, len(places))
+        figure.add_scatter(
+            x=x[places] / unit.seconds,
+            y=y[places],
+            customdata=columns.input[columns.timed][places],
+            name=label,
+            mode="markers",
+            marker={"size": 5, "color": colour, "symbol": symbol, "opacity": 0.55},
+            hovertemplate=f"request %{{customdata}}, sent at %{{x:,.2f}} {unit.name}<br>"
+            f"{label} %{{y:,.1f}} ms<extra></extra>",
+        )
+        _add_median(figure, x, y, unit, f"{label}, median", colour)
+    if failed.any():
+        _add_failures(figure, columns, np.flatnonzero(failed), unit)
+    answered = [columns.ms[name][columns.timed] for name in ("ttft", "e2e")]
+    took = columns.ms["e2e_sched"][failed]
+    figure.update_yaxes(ms_axis(*answered, took, title="latency"))
+    words = _latency_words(columns)
+    return Chart("latency", title, figure, words, beside(summary, columns, thinned(of, drawn)), 420)
+
+
+def _add_median(figure: go.Figure, x: Floats, y: Floats, unit: TimeUnit, name: str, colour: str) -> None:
+    good = np.isfinite(x) & np.isfinite(y)
+    x, y = x[good], y[good]
+    if len(x) < 10 * _LEAST_IN_MEDIAN or x.min() == x.max():
+        return
+    edges = np.linspace(x.min(), x.max(), min(_MEDIANS, len(x) // 10) + 1)
+    place = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
+    medians = np.full(len(edges) - 1, np.nan)
+    order = np.argsort(place, kind="stable")
+    starts = np.searchsorted(place[order], np.arange(len(medians) + 1))
+    for n, (start, stop) in enumerate(pairwise(starts.tolist())):
+        if stop - start >= _LEAST_IN_MEDIAN:
+            medians[n] = np.median(y[order[start:stop]])
+    figure.add_scatter(
+        x=(edges[:-1] + edges[1:]) / 2 / unit.seconds,
+        y=medians,
+        name=name,
+        mode="lines",
+        line={"color": colour, "width": 2.5},
+        hovertemplate=f"{name} %{{y:,.1f}} ms<extra></extra>",
+    )
+
+
+def _add_failures(figure: go.Figure, columns: Columns, failed: Places, unit: TimeUnit) -> None:
+    at, took = columns.at_s["scheduled"][failed], columns.ms["e2e_sched"][failed]
+    y = np.maximum(np.nan_to_num(took, nan=0.0), 0.1)  # never ended: at the foot; a log axis has no 0
+    places = extremes(at, y, _SPANS)
+    names = [*columns.reasons, "unknown"]
+    figure.add_scatter(
+        x=at[places] / unit.seconds,
+        y=y[places],
+        text=[plotly_text(names[reason]) for reason in columns.reason[failed][places].tolist()],
+        customdata=columns.input[failed][places],
+        name=f"no answer ({len(failed):,})",
+        mode="markers",
+        marker={"size": 8, "color": RED, "symbol": "x"},
+        hovertemplate=f"request %{{customdata}}, due at %{{x:,.2f}} {unit.name}<br>"
+        "%{text} after %{y:,.1f} ms<extra></extra>",
+    )
+
+
+def _latency_words(columns: Columns) -> str:
+    ttft = columns.ms["ttft"][columns.timed]
+    ttft, at = ttft[np.isfinite(ttft)], columns.at_s["sent"][columns.timed][np.isfinite(ttft)]
+    failed = int(columns.unserved.sum())
+    words = f"{several(failed, 'request')} got no answer." if failed else "Every request was answered."
+    if len(ttft) < 4 * _LEAST_IN_MEDIAN:
+        return f"{several(len(ttft), 'streamed answer')}; {words[0].lower()}{words[1:]}"
+    middle = (at.min() + at.max()) / 2
+    halves = [ttft[at <= middle], ttft[at > middle]]
+    if not all(len(half) for half in halves):
+        return words
+    first, second = (number(float(np.median(half))) for half in halves)
+    return f"Median TTFT is {first} ms in the first half of the time and {second} ms in the second. {words}"
+
+
+def _steps(begins: Floats, ends: Floats) -> tuple[Floats, Floats]:
+    """How many have begun and not ended, after each instant at which that changed."""
+    good = np.isfinite(begins) & np.isfinite(ends)
+    at = np.concatenate([begins[good], ends[good]])
+    change = np.concatenate([np.ones(int(good.sum())), -np.ones(int(good.sum()))])
+    order = np.argsort(at, kind="stable")
+    at, total = at[order], np.cumsum(change[order])
+    if not len(at):
+        return at, total
+    last = np.append(np.diff(at) > 0, True)
+    return at[last], total[last]
+
+
+def in_flight(summary: Summary, columns: Columns) -> Chart | Absent:
+    """Requests sent and not ended, and those due and not ended: what the load asked for."""
+    title = "Requests in flight against the load asked for"
+    sent, ended = columns.at_s["sent"], columns.at_s["ended"]
+    at, running = _steps(sent, ended)
+    if not len(at):
+        return Absent(title, "No request was sent and ended.")
+    figure = go.Figure()
+    unit = time_of(summary, columns, figure)
+    due_at, due = _steps(columns.at_s["scheduled"], ended)
+    lines = (
+        ("due and not ended (asked for)", due_at, due, GREY, "dot"),
+        ("sent and not ended (in flight)", at, running, BLUE, "solid"),
+    )
+    drawn = 0
+    for name, x, y, colour, dash in lines:
+        places = extremes(x, y, _SPANS)
+        drawn = max(drawn, len(places))
+        figure.add_scatter(
+            x=x[places] / unit.seconds,
+            y=y[places],
+            name=name,
+            mode="lines",
+            line={"color": colour, "dash": dash, "width": 2, "shape": "hv"},
+            hovertemplate=f"%{{y:,.0f}} {name}<extra></extra>",
+        )
+    asked, words = _asked(summary, float(due.max(initial=0)))
+    if asked is not None:
+        add_limit(figure, asked, words)
+    figure.update_yaxes(title={"text": "requests"}, rangemode="tozero", tickformat=",d")
+    peak, peak_due = int(running.max()), int(due.max(initial=0))
+    mean = float((running[:-1] * np.diff(at)).sum() / (at[-1] - at[0])) if at[-1] > at[0] else 1.0
+    alt = (
+        f"At most {peak:,} requests were in flight, {number(mean)} on average; at most {peak_due:,} were due"
+    )
+    alt += f" and not ended{f'; {words}' if words else ''}."
+    return Chart("in-flight", title, figure, alt, beside(summary, columns, thinned(len(at), drawn)))
+
+
+def _asked(summary: Summary, most_due: float) -> tuple[float | None, str]:
+    """The number of requests that the load wants, or allows, at once."""
+    load = summary.bench.load if summary.bench else None
+    if load is None:
+        asked = {session.concurrency for session in summary.sessions}
+        one = asked.pop() if len(asked) == 1 else None
+        return (None, "") if one is None else (one, f"asked for: {one:,} at once")
+    if not load.is_open and load.concurrency:
+        return load.concurrency, f"asked for: {load.concurrency:,} at once"
+    if load.is_open and load.max_in_flight and load.max_in_flight <= 2 * most_due:
+        return load.max_in_flight, f"at most {load.max_in_flight:,} allowed"
+    return None, ""
+
+
+def throughput(summary: Summary, columns: Columns) -> Chart | Absent:
+    """Requests due, answered and failed, and tokens that arrived, a second."""
+    title = "Throughput over time"
+    begin, end = span_s(columns)
+    if end <= begin or not np.isfinite(columns.at_s["ended"]).any():
+        return Absent(title, "No request was sent and ended.")
+    edges = np.linspace(begin, end, max(5, min(_BINS, len(columns) // 8)) + 1)
+    width = float(edges[1] - edges[0])
+    rows = 2 if (tokens := _token_rate(columns, edges)) is not None else 1
+    figure = make_subplots(rows=rows, shared_xaxes=True, vertical_spacing=0.09)
+    unit = time_of(summary, columns, figure)
+    ended, ok = columns.at_s["ended"], columns.status == OK
+    lines = (
+        ("due", columns.at_s["scheduled"], GREY, "dot"),
+        ("answered", ended[ok], GREEN, "solid"),
+        ("failed", ended[columns.status == ERROR], RED, "dash"),
+    )
+    for name, instants, colour, dash in lines:
+        known = instants[np.isfinite(instants)]
+        if len(known):
+            rate = np.histogram(known, edges)[0] / width
+            _add_rate(figure, edges, rate, name, colour, dash, unit, 1, "requests/s")
+    figure.update_yaxes(title={"text": "requests/s"}, rangemode="tozero", row=1, col=1)
+    if tokens is not None:
+        _add_rate(figure, edges, tokens, "output tokens", ORANGE, "solid", unit, 2, "tokens/s")
+        figure.update_yaxes(title={"text": "output tokens/s"}, rangemode="tozero", row=2, col=1)
+        figure.update_xaxes(title={"text": ""}, row=1, col=1)
+    note = beside(summary, columns, f"Each step is {number(width)} s long.")
+    if tokens is not None:
+        note += " Tokens of an answer count as if they came evenly between its first and its last."
+    return Chart("throughput", title, figure, _rate_words(summary), note, 480 if rows == 2 else 380)
+
+
+def _add_rate(
+    figure: go.Figure,
+    edges: Floats,
+    rate: Floats,
+    name: str,
+    colour: str,
+    dash: str,
+    unit: TimeUnit,
+    row: int,
+    what: str,
+) -> None:
+    figure.add_scatter(
+        x=edges / unit.seconds,
+        y=np.append(rate, rate[-1]),
+        name=name,
+        mode="lines",
+        line={"color": colour, "dash": dash, "width": 2, "shape": "hv"},
+        hovertemplate=f"{name} %{{y:,.4~g}} {what}<extra></extra>",
+        row=row,
+        col=1,
+    )
+
+
+def _token_rate(columns: Columns, edges: Floats) -> Floats | None:
+    """Output tokens a second in each bin; `None` where no answer told."""
+    first, last = columns.at_s["first_token"], columns.at_s["last_token"]
+    known = (columns.status == OK) & np.isfinite(columns.completion_tokens)
+    whole = known & ~np.isfinite(first) & np.isfinite(columns.at_s["ended"])
+    streamed = known & np.isfinite(first) & np.isfinite(last)
+    if not (whole | streamed).any():
+        return None
+    tokens, longer = columns.completion_tokens, streamed & (last > first)
+    at_once = np.concatenate([columns.at_s["ended"][whole], first[streamed & ~longer]])
+    counts = np.concatenate([tokens[whole], tokens[streamed & ~longer]])
+    arrived = np.histogram(at_once, edges, weights=counts)[0]
+    slope = tokens[longer] / (last[longer] - first[longer])
+    total = _ramp(first[longer], slope)(edges) - _ramp(last[longer], slope)(edges)
+    return np.asarray((arrived + np.maximum(np.diff(total), 0)) / (edges[1] - edges[0]))
+
+
+def _ramp(begins: Floats, slopes: Floats) -> Callable[[Floats], Floats]:
+    """t -> the sum over all of slope x (t - begin), of those that have begun."""
+    order = np.argsort(begins)
+    at = begins[order]
+    total = np.concatenate([[0.0], np.cumsum(slopes[order])])
+    moment = np.concatenate([[0.0], np.cumsum(slopes[order] * at)])
+
+    def at_times(t: Floats) -> Floats:
+        place = np.searchsorted(at, t, side="right")
+        return np.asarray(total[place] * t - moment[place])
+
+    return at_times
+
+
+def _rate_words(summary: Summary) -> str:
+    bench = summary.bench
+    if bench is not None:
+        span = bench.steady if bench.steady.seconds else bench.whole
+        where = "In the steady window" if span is bench.steady else "Over the whole run"
+        parts = [
+            f"{number(rate)} {what}"
+            for rate, what in (
+                (span.request_throughput, "requests/s"),
+                (span.output_throughput, "output tokens/s"),
+            )
+            if rate is not None
+        ]
+        return f"{where}: {', '.join(parts) or 'no rate is known'}."
+    told = [s.requests_per_s for s in summary.sessions if s.requests_per_s is not None]
+    if len(told) == 1:
+        return f"{number(told[0])} answers/s over the whole session."
+    return f"{several(summary.requests.ok, 'answer')} in {several(len(summary.sessions), 'session')}."
