@@ -13,7 +13,7 @@ from reports.axes import hdr_axis, ms_axis
 from reports.cells import count, number, share
 from reports.columns import Columns
 from reports.frame import Floats
-from reports.page import Absent, Chart
+from reports.page import Absent, Chart, plotly_text
 from reports.palette import RED, series
 from reports.summary import Summary
 from reports.thinning import even_ranks, ranks
@@ -121,6 +121,41 @@ def ecdf_chart(summary: Summary, columns: Columns) -> Chart | Absent:
         yaxis={"title": {"text": "share of requests (%)"}, "range": [0, 102], "ticksuffix": " %"},
     )
     return Chart("ecdf", title, figure, _ecdf_words(summary, found), _reading(found))
+
+
+def overlay(name: str, runs: list[tuple[str, Summary, Columns]]) -> Chart | Absent:
+    """One metric by percentile, a curve a run; nothing is pooled."""
+    title = f"{NAMES[name]} by percentile, run by run"
+    found = [
+        (label, curve)
+        for label, summary, columns in runs
+        for curve in curves(summary, columns, tail=True)
+        if curve.name == name
+    ]
+    if not found:
+        return Absent(title, _NOTHING)
+    figure, most = go.Figure(), 2.0
+    for place, (label, curve) in enumerate(found):
+        colour, dash = series(place)
+        x = 1 / (1 - curve.shares)
+        most = max(most, float(x[-1]), curve.of / curve.failures if curve.failures else 0)
+        figure.add_scatter(
+            x=x,
+            y=curve.values,
+            customdata=100 * curve.shares,
+            name=f"{plotly_text(label, 30)} (n = {curve.n:,})",
+            mode="lines" if len(x) > 1 else "markers",
+            line={"color": colour, "dash": dash, "width": 2.5, "shape": "vh"},
+            hovertemplate="%{y:,.1f} ms at %{customdata:.4~f} %",
+        )
+    curves_ = [curve for _, curve in found]
+    _mark_ends(figure, [(c.of / c.failures, float(c.values[-1])) for c in curves_ if c.failures], curves_)
+    values = [curve.values for curve in curves_]
+    figure.update_layout(xaxis=hdr_axis(most), yaxis=ms_axis(*values, title=NAMES[name], log=True))
+    told = [
+        f"{label} p50 {number(summary.metrics[name].percentiles['p50'])} ms" for label, summary, _ in runs
+    ]
+    return Chart(f"overlay-{name}", title, figure, f"{'; '.join(told)}.", height_px=420)
 
 
 def _mark_ends(figure: go.Figure, ends: list[tuple[float, float]], found: list[Curve]) -> None:

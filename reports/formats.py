@@ -155,9 +155,16 @@ def to_json(summaries: list[Summary]) -> str:
     return msgspec.json.format(msgspec.json.encode(what), indent=2).decode() + "\n"
 
 
+def _html(summaries: list[Summary]) -> str:
+    from reports.html import render  # plotly is not for those who read text
+
+    return render(summaries)
+
+
 RENDERERS: dict[str, Callable[[list[Summary]], str]] = {
     "text": text.render,
     "json": to_json,
     "csv": to_csv,
     "markdown": markdown.render,
+    "html": _html,
 }

@@ -41,7 +41,14 @@ class Mark(Struct):
     tone: Tone
 
 
-Cell = str | Link | Mark
+class Measured(Struct):
+    """A number, and its interval in small print below it."""
+
+    text: str
+    beside: str
+
+
+Cell = str | Link | Mark | Measured
 
 
 class Column(Struct):

@@ -19,6 +19,7 @@ from runner.commands.options import (
     stop,
     timers,
     waits_until_ready,
+    writes_page,
 )
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     help="What to print at the end.",
 )
 @verdict_files
+@writes_page
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> None:
     """Put a load on an endpoint, time every token, and say whether the numbers can be trusted.

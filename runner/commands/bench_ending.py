@@ -40,6 +40,10 @@ def finish(made: Made, given: dict[str, Any]) -> int:
         stop(f"the bench is over and its records are kept, but they could not be summed up: {exc}", 1)
     _write_verdicts(summaries, given)
     codes = [stopped, 0 if show(RENDERERS[given["form"]](summaries)) else 1]
+    if given["html"]:
+        from runner.commands.report import write_page
+
+        codes += [0 if write_page(aim.opened.path) else 1 for aim in made.aims]
     _say_unscraped(made.aims[0])
     codes += [
         _code(aim, summary, given["on_inconclusive"])

@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 
 
 def finish(
-    opened: Opened, plan: Plan, engine: Engine | None, dataset: Path | None, failure: str | None
+    opened: Opened,
+    plan: Plan,
+    engine: Engine | None,
+    dataset: Path | None,
+    failure: str | None,
+    *,
+    page: bool = False,
 ) -> int:
-    """Print how it ended; return the exit code."""
+    """Print how it ended; return the exit code. `page`: write the HTML page as well."""
     from reports.expect import expectations
     from reports.metrics import summarize
     from reports.text import render
@@ -36,6 +42,10 @@ def finish(
     complete = session.ended_by == "finished"
     if dataset is not None and complete:
         _write_dataset(path, dataset)
+    if page:
+        from runner.commands.report import write_page
+
+        shown = write_page(path) and shown
     if failure is not None:
         say(f"streamgauge: {failure}")
         return 1

@@ -278,6 +278,16 @@ def kept(command: F) -> F:
     )
 
 
+def writes_page(command: F) -> F:
+    """Add `--html`."""
+    return _with(
+        command,
+        click.option(
+            "--html", is_flag=True, help="At the end, write report.html into the run directory as well."
+        ),
+    )
+
+
 def waits_until_ready(command: F) -> F:
     """Add `--wait-ready`."""
     return _with(

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.commands.options import show, stop
+from runner.commands.options import say, show, stop
 
 if TYPE_CHECKING:
     from reports.summary import Summary
 
-FORMATS = ("text", "json", "csv", "markdown")
+FORMATS = ("text", "json", "csv", "markdown", "html")
+PAGE = "report.html"
 TOOLS = ("vllm", "aiperf", "guidellm")
 
 
@@ -48,6 +49,28 @@ def refresh(run: Path, summary: Summary) -> None:
         click.echo(f"note: {run / 'summary.json'} was not written: {exc.strerror}", err=True)
 
 
+def write_page(run: Path) -> bool:
+    """Write a run's page into its folder, at the end of the command that made it, and say where it is.
+
+    Returns whether it was written: what was measured is safe either way.
+    """
+    from reports.columns import observe
+    from reports.html import page_of
+    from runner.store import StoreError
+
+    page = run / PAGE
+    try:
+        write_file(page, page_of([observe(run)]))
+    except StoreError as exc:
+        say(f"streamgauge: {page} was not written: {exc}")
+        return False
+    except OSError as exc:
+        say(f"streamgauge: cannot write {page}: {exc.strerror or exc}")
+        return False
+    say(f"report: {page}")
+    return True
+
+
 def _as_other(tool: str, form: str, summaries: list[Summary]) -> str:
     """The same runs in another tool's definitions."""
     from reports.others import TOOLS, as_other
@@ -74,7 +97,13 @@ def _as_other(tool: str, form: str, summaries: list[Summary]) -> str:
     type=click.Choice(TOOLS),
     help="Print the run in that tool's definitions, and how each differs from ours.",
 )
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file, not to stdout.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write to this file; - is stdout. [default: stdout; html: report.html in the run's folder]",
+)
 def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | None) -> None:
     """What happened in a run: counts, times, tokens, sessions; of a bench, whether it can be trusted.
 
@@ -82,29 +111,59 @@ def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | N
     are never pooled.
     """
     from reports.files import refuse_own
-    from reports.formats import RENDERERS
-    from reports.metrics import summarize
     from runner.store import StoreError, load_manifest, resolve_run
 
+    if form == "html" and tool is not None:
+        raise click.UsageError("--as has no HTML page: leave out --format html, or --as")
+    if form == "html" and len(runs) > 1 and output is None:
+        raise click.UsageError("a page of several runs belongs to none of them: say where with -o FILE")
     try:
         found = [shown(resolve_run(name)) for name in runs or (None,)]
         for run in found:
             load_manifest(run)
+        output = _place(output, form, found)
         if output is not None:
             refuse_own(output)
     except StoreError as exc:
         stop(str(exc), 2)
     try:
-        summaries = []
-        for run in found:
-            summaries.append(summarize(run))
-            refresh(run, summaries[-1])
-        text = RENDERERS[form](summaries) if tool is None else _as_other(tool, form, summaries)
-        if output is not None:
+        text = _text(found, form, tool)
+        if output is None:
+            written = show(text)
+        else:
             write_file(output, text)
-        elif not show(text):
+            written = form != "html" or show(f"{output}\n")
+        if not written:
             raise SystemExit(1)
     except StoreError as exc:
         stop(str(exc), 1)
     except OSError as exc:
         stop(f"cannot write {output or exc.filename or 'the report'}: {exc.strerror or exc}", 1)
+
+
+def _place(output: Path | None, form: str, runs: list[Path]) -> Path | None:
+    """The file to write; `None` for stdout."""
+    if output is None:
+        return runs[0] / PAGE if form == "html" else None
+    return None if str(output) == "-" else output
+
+
+def _text(runs: list[Path], form: str, tool: str | None) -> str:
+    """The report of these runs; their summaries are kept beside them."""
+    if form == "html":
+        from reports.columns import observe
+        from reports.html import page_of
+
+        observed = []
+        for run in runs:
+            observed.append(observe(run))
+            refresh(run, observed[-1][0])
+        return page_of(observed)
+    from reports.formats import RENDERERS
+    from reports.metrics import summarize
+
+    summaries = []
+    for run in runs:
+        summaries.append(summarize(run))
+        refresh(run, summaries[-1])
+    return RENDERERS[form](summaries) if tool is None else _as_other(tool, form, summaries)

@@ -23,6 +23,7 @@ from runner.commands.options import (
     stop,
     timers,
     waits_until_ready,
+    writes_page,
 )
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ if TYPE_CHECKING:
     help="What SIGTERM leaves to streams in flight.",
 )
 @kept
+@writes_page
 def command(prompts: str, **given: Any) -> None:
     """Send every prompt of PROMPTS once and keep every answer.
 
@@ -206,7 +208,7 @@ def _command(prompts: str, given: dict[str, Any]) -> int:
         if spooled is not None:
             spooled.unlink(missing_ok=True)
     _announce(opened, plan)
-    return _run(opened, plan, targets, redact, settings, dataset)
+    return _run(opened, plan, targets, redact, settings, dataset, page=given["html"])
 
 
 def _announce(opened: Opened, plan: Plan) -> None:
@@ -240,7 +242,14 @@ def _announce(opened: Opened, plan: Plan) -> None:
 
 
 def _run(
-    opened: Opened, plan: Plan, targets: list[Target], redact: Any, settings: Settings, dataset: Path | None
+    opened: Opened,
+    plan: Plan,
+    targets: list[Target],
+    redact: Any,
+    settings: Settings,
+    dataset: Path | None,
+    *,
+    page: bool,
 ) -> int:
     from runner.bulk import run_bulk
     from runner.rundir import close_run
@@ -258,4 +267,4 @@ def _run(
             close_run(opened)
         except OSError as exc:
             say(f"warning: run.json could not be written: {exc.strerror}")
-    return finish(opened, plan, engine, dataset, failure)
+    return finish(opened, plan, engine, dataset, failure, page=page)
