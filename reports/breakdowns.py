@@ -105,11 +105,11 @@ def waterfall(summary: Summary, columns: Columns) -> Chart | Absent:
     last = np.where(np.isfinite(last), last, ended)
     labels = _labels(columns, places)
     figure = go.Figure()
-    for name, begin, end, colour, pattern in (
-        ("due to sent", np.zeros(len(places)), sent, GREY, "/"),
-        ("sent to first token", sent, first, BLUE, ""),
-        ("first to last token", first, last, GREEN, "."),
-        ("last token to end", last, ended, ORANGE, "x"),
+    for name, begin, end, colour in (
+        ("due to sent", np.zeros(len(places)), sent, GREY),
+        ("sent to first token", sent, first, BLUE),
+        ("first to last token", first, last, GREEN),
+        ("last token to end", last, ended, ORANGE),
     ):
         figure.add_bar(
             y=labels,
@@ -117,7 +117,7 @@ def waterfall(summary: Summary, columns: Columns) -> Chart | Absent:
             base=begin,
             orientation="h",
             name=name,
-            marker={"color": colour, "pattern": {"shape": pattern, "solidity": 0.2}, "line": {"width": 0}},
+            marker={"color": colour},
             customdata=np.column_stack([end - begin, end]),
             hovertemplate=f"%{{y}}<br>{name}: %{{customdata[0]:,.1f}} ms, until %{{customdata[1]:,.1f}} ms"
             "<extra></extra>",
@@ -166,7 +166,8 @@ def error_kinds(summary: Summary, columns: Columns) -> Chart | Absent:
         y=[plotly_text(name, 40) + " " for name, _ in ordered],
         x=[n for _, n in ordered],
         text=[f"{n:,}" for _, n in ordered],
-        textposition="auto",
+        textposition="outside",
+        cliponaxis=False,
         orientation="h",
         marker={"color": RED},
         hovertemplate="%{y}: %{x:,d}<extra></extra>",
@@ -181,4 +182,4 @@ def error_kinds(summary: Summary, columns: Columns) -> Chart | Absent:
         f"{sum(kinds.values()):,} of {several(total, 'request')} ended without an answer; most often "
         f"{most} ({n:,})."
     )
-    return Chart("errors", title, figure, alt, height_px=120 + 2 * _BAR_PX * len(ordered))
+    return Chart("errors", title, figure, alt, height_px=130 + 34 * len(ordered))

@@ -165,20 +165,24 @@ def _numbers(summary: Summary) -> Section:
     else:
         parts.append(Paragraph("No streamed answer came to its end, so there are no times."))
     if summary.journal.ids:
-        parts.append(Facts(outcome(summary)))
+        parts.append(Facts(_spaced(outcome(summary)), "Requests"))
     for section in bench_tables.below(summary):
         for table, text_columns in section.tables:
             parts.append(grid(section.title, table, text_columns=text_columns))
         if section.facts:
-            parts += [Paragraph(f"{section.title}:")] * (not section.tables)
-            parts.append(Facts(section.facts))
+            parts.append(Facts(_spaced(section.facts), "" if section.tables else section.title))
         if section.bullets:
-            parts += [Paragraph(f"{section.title}:"), Bullets(section.bullets)]
+            parts.append(Bullets(section.bullets, section.title))
     if (by_endpoint := endpoints(summary)).rows:
         parts.append(grid("Endpoints", by_endpoint))
     if summary.sessions and (summary.bench is None or len(summary.sessions) > 1):
         parts.append(grid("Sessions", sessions(summary), text_columns=2))
     return Section("The numbers", "numbers", parts)
+
+
+def _spaced(facts: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """A terminal's two blanks, as a browser shows them."""
+    return [(name, value.replace("  (", " (").replace("  ", " · ")) for name, value in facts]
 
 
 def _chart_sections(summary: Summary, columns: Columns) -> list[Section]:
@@ -208,7 +212,6 @@ def _several(observed: list[Observed]) -> Page:
     summaries = [summary for summary, _ in observed]
     labels = names(summaries)
     verdicts = [judged(summary) for summary in summaries]
-    worst = max(verdicts, key=lambda one: ("good", "neutral", "warn", "bad").index(one.tone))
     runs = [(label, *one) for label, one in zip(labels, observed, strict=True)]
     overlays = [overlay(name, runs) for name in ("ttft", "ttft_sched", "itl", "e2e")]
     drawn: list[Part] = [part for part in overlays if isinstance(part, Chart)]
@@ -227,7 +230,7 @@ def _several(observed: list[Observed]) -> Page:
         verdict=Verdict(
             "Side by side, not compared",
             "Nothing is pooled, and no difference is judged: `streamgauge compare` does that.",
-            worst.tone if worst.tone != "good" else "neutral",
+            "neutral",
         ),
         sections=[
             Section("The runs", "runs", [_verdict_table(labels, verdicts)]),

@@ -33,7 +33,7 @@ _MEANS = {
 def grid(caption: str, table: layout.Table, *, text_columns: int = 1, note: str = "") -> Table:
     """A table of the other formats; its first columns are text."""
     columns = [
-        Column(name, align="left" if place < text_columns else "right")
+        Column(name or "measure", align="left" if place < text_columns else "right")
         for place, name in enumerate(table.header)
     ]
     rows: list[list[Cell]] = [list(row) for row in table.rows]

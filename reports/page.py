@@ -22,6 +22,7 @@ from reports.palette import LIGHT_TO_DARK
 if TYPE_CHECKING:
     import jinja2
     import plotly.graph_objects as go
+    from markupsafe import Markup
 
 Tone = Literal["good", "warn", "bad", "neutral"]
 FOOTER = "Made by Streamgauge. This file holds all it needs and asks no network."
@@ -97,12 +98,14 @@ class Bullets(Struct):
     """A list of sentences."""
 
     items: list[str]
+    title: str = ""
 
 
 class Facts(Struct):
     """Names and values."""
 
     pairs: list[tuple[str, str]]
+    title: str = ""
 
 
 class Tile(Struct):
@@ -173,6 +176,17 @@ def script_json(text: str) -> str:
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
     return text
+
+
+def told(text: str) -> Markup:
+    """A sentence, with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    parts = str(escape(text)).split("`")
+    if len(parts) % 2 == 0:
+        return Markup("`").join(map(Markup, parts))
+    shown = (f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))
+    return Markup("".join(shown))  # noqa: S704 (every part is escaped)
 
 
 def render(page: Page) -> str:
@@ -283,4 +297,5 @@ def _template() -> jinja2.Template:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["told"] = told
     return environment.from_string(_asset("page.html"))

@@ -13,7 +13,7 @@ PURPLE = "#a8488b"
 RED = "#b3261e"  # failures only
 GREY = "#66707f"  # what was asked for, limits, bands
 
-LIGHT_TO_DARK = {
+_PAIRS = {
     BLUE: "#56b4e9",
     ORANGE: "#f0883e",
     GREEN: "#2fc99b",
@@ -21,6 +21,15 @@ LIGHT_TO_DARK = {
     RED: "#ff8a80",
     GREY: "#9aa4b2",
 }
+
+
+def faint(colour: str) -> str:
+    """The colour for an area behind its line."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.2)"
+
+
+LIGHT_TO_DARK = _PAIRS | {faint(light): faint(dark) for light, dark in _PAIRS.items()}
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 

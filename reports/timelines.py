@@ -15,7 +15,7 @@ from reports.columns import ERROR, OK, Columns
 from reports.frame import Floats
 from reports.gauge import window
 from reports.page import Absent, Chart, plotly_text
-from reports.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from reports.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, faint
 from reports.summary import Summary
 from reports.thinning import Places, extremes
 
@@ -96,6 +96,7 @@ def latency_over_time(summary: Summary, columns: Columns) -> Chart | Absent:
     answered = [columns.ms[name][columns.timed] for name in ("ttft", "e2e")]
     took = columns.ms["e2e_sched"][failed]
     figure.update_yaxes(ms_axis(*answered, took, title="latency"))
+    figure.update_layout(showlegend=True)
     words = _latency_words(columns)
     return Chart("latency", title, figure, words, beside(summary, columns, thinned(of, drawn)), 420)
 
@@ -147,7 +148,8 @@ def _latency_words(columns: Columns) -> str:
     failed = int(columns.unserved.sum())
     words = f"{several(failed, 'request')} got no answer." if failed else "Every request was answered."
     if len(ttft) < 4 * _LEAST_IN_MEDIAN:
-        return f"{several(len(ttft), 'streamed answer')}; {words[0].lower()}{words[1:]}"
+        count = several(len(ttft), "streamed answer") if len(ttft) else "Nothing was streamed to its end"
+        return f"{count}. {words}"
     middle = (at.min() + at.max()) / 2
     halves = [ttft[at <= middle], ttft[at > middle]]
     if not all(len(half) for half in halves):
@@ -179,22 +181,11 @@ def in_flight(summary: Summary, columns: Columns) -> Chart | Absent:
     figure = go.Figure()
     unit = time_of(summary, columns, figure)
     due_at, due = _steps(columns.at_s["scheduled"], ended)
-    lines = (
+    for name, x, y, colour, dash in (
         ("due and not ended (asked for)", due_at, due, GREY, "dot"),
         ("sent and not ended (in flight)", at, running, BLUE, "solid"),
-    )
-    drawn = 0
-    for name, x, y, colour, dash in lines:
-        places = extremes(x, y, _SPANS)
-        drawn = max(drawn, len(places))
-        figure.add_scatter(
-            x=x[places] / unit.seconds,
-            y=y[places],
-            name=name,
-            mode="lines",
-            line={"color": colour, "dash": dash, "width": 2, "shape": "hv"},
-            hovertemplate=f"%{{y:,.0f}} {name}<extra></extra>",
-        )
+    ):
+        _add_steps(figure, x, y, unit, name, colour, dash)
     asked, words = _asked(summary, float(due.max(initial=0)))
     if asked is not None:
         add_limit(figure, asked, words)
@@ -205,7 +196,46 @@ def in_flight(summary: Summary, columns: Columns) -> Chart | Absent:
         f"At most {peak:,} requests were in flight, {number(mean)} on average; at most {peak_due:,} were due"
     )
     alt += f" and not ended{f'; {words}' if words else ''}."
-    return Chart("in-flight", title, figure, alt, beside(summary, columns, thinned(len(at), drawn)))
+    long = "Lines are means of short spans of time; shaded around them, the least and the most."
+    note = long if len(at) > 2 * _SPANS else ""
+    return Chart("in-flight", title, figure, alt, beside(summary, columns, note))
+
+
+def _add_steps(
+    figure: go.Figure, at: Floats, total: Floats, unit: TimeUnit, name: str, colour: str, dash: str
+) -> None:
+    """A count over time: every step of a short run; of a long one means, with the least and the most."""
+    line = {"color": colour, "dash": dash, "width": 2, "shape": "hv"}
+    hover = f"%{{y:,.4~g}} {name}<extra></extra>"
+    if len(at) <= 2 * _SPANS:
+        x, y = at, total
+    else:
+        edges = np.linspace(at[0], at[-1], _BINS + 1)
+        x, (y, least, most) = edges[:-1], _levels(at, total, edges)
+        for values, fill in ((most, None), (least, "tonexty")):
+            figure.add_scatter(
+                x=x / unit.seconds,
+                y=values,
+                mode="lines",
+                line={"color": colour, "width": 0, "shape": "hv"},
+                fill=fill,
+                fillcolor=faint(colour),
+                hoverinfo="skip",
+                showlegend=False,
+            )
+    figure.add_scatter(x=x / unit.seconds, y=y, name=name, mode="lines", line=line, hovertemplate=hover)
+
+
+def _levels(at: Floats, total: Floats, edges: Floats) -> tuple[Floats, Floats, Floats]:
+    """The mean, the least and the most of a step function in each bin."""
+    spent = np.concatenate([[0.0], np.cumsum(total[:-1] * np.diff(at))])
+    place = np.clip(np.searchsorted(at, edges, side="right") - 1, 0, len(at) - 1)
+    until = spent[place] + total[place] * (edges - at[place])
+    mean = np.diff(until) / np.diff(edges)
+    # A bin begins at the level that was there before its first step.
+    least = [total[begin : end + 1].min() for begin, end in pairwise(place.tolist())]
+    most = [total[begin : end + 1].max() for begin, end in pairwise(place.tolist())]
+    return mean, np.array(least), np.array(most)
 
 
 def _asked(summary: Summary, most_due: float) -> tuple[float | None, str]:
@@ -244,10 +274,12 @@ def throughput(summary: Summary, columns: Columns) -> Chart | Absent:
         if len(known):
             rate = np.histogram(known, edges)[0] / width
             _add_rate(figure, edges, rate, name, colour, dash, unit, 1, "requests/s")
-    figure.update_yaxes(title={"text": "requests/s"}, rangemode="tozero", row=1, col=1)
+    figure.update_yaxes(title={"text": "requests/s"}, rangemode="tozero", tickformat=",~r", row=1, col=1)
     if tokens is not None:
         _add_rate(figure, edges, tokens, "output tokens", ORANGE, "solid", unit, 2, "tokens/s")
-        figure.update_yaxes(title={"text": "output tokens/s"}, rangemode="tozero", row=2, col=1)
+        figure.update_yaxes(
+            title={"text": "output tokens/s"}, rangemode="tozero", tickformat=",~r", row=2, col=1
+        )
         figure.update_xaxes(title={"text": ""}, row=1, col=1)
     note = beside(summary, columns, f"Each step is {number(width)} s long.")
     if tokens is not None:

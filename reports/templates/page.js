@@ -39,9 +39,24 @@
     };
   };
 
+  // On a narrow screen, ticks whose labels would run into each other lose them.
+  const spaced = (axis, width) => {
+    if (!axis || !axis.ticktext || !axis.range || axis.type !== "log") return axis;
+    const perDecade = (width - 70) / (axis.range[1] - axis.range[0]);
+    let last = -Infinity;
+    const ticktext = axis.ticktext.map((text, n) => {
+      const at = Math.log10(axis.tickvals[n]) * perDecade;
+      if (at - last < 7 * text.length + 6) return "";
+      last = at;
+      return text;
+    });
+    return { ...axis, ticktext, tickangle: 0 };
+  };
+
   const draw = (div) => {
     const figure = recoloured(charts[div.id]);
     const layout = { ...figure.layout, template: theme(div.clientWidth < 520), autosize: true };
+    if (div.clientWidth < 520) layout.xaxis = spaced(layout.xaxis, div.clientWidth);
     return Plotly.react(div, figure.data, layout, config).then(() => { div.dataset.drawn = "yes"; });
   };
 
