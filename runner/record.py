@@ -168,10 +168,8 @@ class Tokens(Struct, frozen=True, gc=False):
     total: int | None = None
 
 
-def _count(usage: dict[str, Any], *path: str) -> int | None:
-    value: Any = usage
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
+def _count(usage: Any, name: str) -> int | None:
+    value: Any = usage.get(name) if isinstance(usage, dict) else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     # Servers write odd things here; a bool, a text or a negative number is no count.
@@ -182,8 +180,8 @@ def tokens(usage: dict[str, Any] | None) -> Tokens:
     """Token counts out of a usage object as a server wrote it (OpenAI's names; DeepSeek's for the cache)."""
     if not usage:
         return Tokens()
-    reasoning = _count(usage, "completion_tokens_details", "reasoning_tokens")
-    cached = _count(usage, "prompt_tokens_details", "cached_tokens")
+    reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
+    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
     return Tokens(
         prompt=_count(usage, "prompt_tokens"),
         completion=_count(usage, "completion_tokens"),
