@@ -80,6 +80,27 @@ def _as_other(tool: str, form: str, summaries: list[Summary]) -> str:
     return RENDERERS[form]([(as_other(Path(summary.path), named), summary) for summary in summaries])
 
 
+def _of_sweep(folder: Path, form: str, tool: str | None, output: Path | None) -> None:
+    """All points of a sweep."""
+    from reports.sweep_formats import RENDERERS
+    from runner.commands.sweep_ending import curve_of_folder
+    from runner.store import StoreError
+    from runner.sweep import load
+
+    if tool is not None:
+        raise click.UsageError(f"--as is of single runs, and {folder} is a sweep: name runs in it")
+    try:
+        text = RENDERERS[form](curve_of_folder(folder, load(folder)))
+        if output is not None:
+            write_file(output, text)
+        elif not show(text):
+            raise SystemExit(1)
+    except StoreError as exc:
+        stop(str(exc), 2)
+    except OSError as exc:
+        stop(f"cannot write {output or exc.filename or 'the report'}: {exc.strerror or exc}", 1)
+
+
 @click.command("report")
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option(
@@ -107,11 +128,12 @@ def _as_other(tool: str, form: str, summaries: list[Summary]) -> str:
 def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | None) -> None:
     """What happened in a run: counts, times, tokens, sessions; of a bench, whether it can be trusted.
 
-    RUN is the folder that `run` or `bench` printed; without one, the latest. Several stand side by side and
-    are never pooled.
+    RUN is the folder that `run`, `bench` or `sweep` printed; without one, the latest run. Several stand side
+    by side and are never pooled. Of a sweep: its curve.
     """
     from reports.files import refuse_own
     from runner.store import StoreError, load_manifest, resolve_run
+    from runner.sweep import SWEEP
 
     if form == "html" and tool is not None:
         raise click.UsageError("--as has no HTML page: leave out --format html, or --as")
@@ -119,6 +141,8 @@ def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | N
         raise click.UsageError("a page of several runs belongs to none of them: say where with -o FILE")
     try:
         found = [shown(resolve_run(name)) for name in runs or (None,)]
+        if len(found) == 1 and (found[0] / SWEEP).exists():
+            return _of_sweep(found[0], form, tool, output)
         for run in found:
             load_manifest(run)
         output = _place(output, form, found)
