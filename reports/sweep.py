@@ -295,11 +295,21 @@ def _knee(where: dict[str, Any], points: list[Point], key: str | None) -> Knee:
     if best.output_tokens_per_s is not None:
         parts.append(f"{number(best.output_tokens_per_s)} output tokens/s")
     above = [point for point in done if _rank(point.values[key]) > _rank(best.values[key])]
-    below = [shown(point.values[key]) for point in done if not point.meets and point not in above]
-    parts.append(f"{shown(above[0].values[key])} does not" if above else "nothing above it was measured")
+    below = [point for point in done if not point.meets and point not in above]
+    parts.append(_says(above[:1], key) if above else "nothing above it was measured")
     if below:
-        parts.append(f"but {', '.join(below)} below it {'do' if len(below) > 1 else 'does'} not either")
+        parts.append(f"but of those below it, {_says(below, key)}")
     return Knee(where=where, run=best.run, words="; ".join(parts))
+
+
+def _says(points: list[Point], key: str) -> str:
+    """What is wrong with points, each by its value."""
+    told = []
+    for point in points:
+        what = "could not be measured" if not point.fit else "is unstable" if not point.stable else ""
+        what = what or ("does not meet them" if point.meets is False else "could not be judged")
+        told.append(f"{shown(point.values[key])} {what}")
+    return ", ".join(told)
 
 
 def _target(summary: Summary | None) -> str:

@@ -179,11 +179,11 @@ def bar(value: float, most: float) -> str:
 
 def line(point: Point) -> str:
     """A point in one line, for who watches."""
-    parts = [_judged(point)]
+    parts = [] if point.why.startswith(_judged(point)) else [_judged(point)]
     if point.fit and point.output_tokens_per_s is not None:
         parts.append(f"{number(point.output_tokens_per_s)} output tokens/s")
     if point.quotable and point.ttft_sched_p95_ms is not None:
         parts.append(f"ttft_sched p95 {number(point.ttft_sched_p95_ms)} ms")
     if point.errors_share is not None:
         parts.append(f"errors {share(point.errors_share)}")
-    return ", ".join(parts) + (f": {point.why}" if point.why else "")
+    return ": ".join(part for part in (", ".join(parts), point.why) if part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ from runner.commands.options import (
 
 if TYPE_CHECKING:
     from runner.commands.sweep_setup import Plan
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @click.command("sweep")
@@ -162,13 +165,29 @@ def _tell_plan(plan: Plan, given: dict[str, Any]) -> int:
 def _run(folder: Path, plan: Plan, given: dict[str, Any]) -> int:
     from runner.commands.sweep_ending import finish
     from runner.commands.sweep_runs import Points
-    from runner.sweep import keep
+    from runner.store import StoreError
 
     points = Points(folder, plan)
     try:
         points.run()
     except KeyboardInterrupt:
         plan.sweep.ended_by = "interrupted"
-    code = plan.sweep.exit_code = finish(folder, plan.sweep, points.summaries, given)
-    keep(folder, plan.sweep)
+    except OSError as exc:
+        if exc.errno not in _NO_ROOM:
+            raise
+        plan.sweep.ended_by = "disk_full"
+    try:
+        code = plan.sweep.exit_code = finish(folder, plan.sweep, points.summaries, given)
+    except StoreError as exc:
+        stop(f"the runs are kept in {folder}, but they could not be summed up: {exc}", 1)
+    _keep(folder, plan)
     return code
+
+
+def _keep(folder: Path, plan: Plan) -> None:
+    from runner.sweep import SWEEP, keep
+
+    try:
+        keep(folder, plan.sweep)
+    except OSError as exc:
+        say(f"warning: {folder / SWEEP} could not be written: {exc.strerror or exc}")

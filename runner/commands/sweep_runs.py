@@ -48,14 +48,16 @@ class Points:
             self._announce(point)
             began = time.monotonic()
             asked_to_end: str | None = None
-            if point.state != "running":  # else it was over when its process was killed
-                point.state = "running"
-                keep(self._folder, self._sweep)
-                asked_to_end = self._one(point)
-                point.wall_s = round(time.monotonic() - began, 3)
-            if point.ended_by == "finished":
-                self._sum_up(point)
-            point.state = "done" if point.ended_by == "finished" else "cut"
+            try:
+                if point.state != "running":  # else it was over when its process was killed
+                    point.state = "running"
+                    keep(self._folder, self._sweep)
+                    asked_to_end = self._one(point)
+                    point.wall_s = round(time.monotonic() - began, 3)
+                if point.ended_by == "finished":
+                    self._sum_up(point)
+            finally:
+                point.state = "done" if point.run in self.summaries else "cut"
             keep(self._folder, self._sweep)
             how = asked_to_end if point.state == "done" else point.ended_by
             if how is not None:
@@ -86,10 +88,11 @@ class Points:
         return point
 
     def _announce(self, point: Point) -> None:
+        from reports.sweep import shown
         from runner.commands.ab_plan import span
 
         sweep = self._sweep
-        where = ", ".join(f"{key}={value}" for key, value in point.values.items())
+        where = ", ".join(f"{key}={shown(value)}" for key, value in point.values.items())
         number = sweep.points.index(point) + 1
         if sweep.until is not None:
             stage = {"bracket": "doubling", "bisect": "halving the bracket", "confirm": "once more"}

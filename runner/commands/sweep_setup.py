@@ -350,8 +350,8 @@ def go_on(plan: Plan, folder: Path) -> list[str]:
     notes = _set_half_made_aside(plan, folder)
     done = sum(point.state == "done" for point in old.points)
     if done:
-        of = f" of {len(old.points)}" if old.mode == "over" else ""
-        notes.insert(0, f"resumed: {done}{of} {'points are' if done != 1 else 'point is'} finished")
+        of = f"{done} of {plural(len(old.points), 'point')}" if old.mode == "over" else plural(done, "point")
+        notes.insert(0, f"resumed: {of} {'is' if done == 1 else 'are'} finished")
     old.ended_by = old.exit_code = old.answer = None
     keep(folder, old)
     return notes
