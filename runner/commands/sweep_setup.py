@@ -367,8 +367,9 @@ def _set_half_made_aside(plan: Plan, folder: Path) -> list[str]:
         again = plan.given["redo_invalid"] and point.validity == "INVALID"
         if point.state == "done" and not again:
             continue
-        if point.state == "running" and ended_by(run) == "finished":
-            point.ended_by = "finished"  # killed after its last record: only its summary is missing
+        if point.state in {"running", "cut"} and ended_by(run) == "finished":
+            # Its process ended after its last record: only its summary is missing.
+            point.state, point.ended_by = "running", "finished"
             continue
         if run.exists():
             why = "INVALID" if again else "not finished"

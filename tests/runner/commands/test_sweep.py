@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import Result
 
@@ -34,19 +37,53 @@ def fit(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(validity.LIMITS, name, tuple(0.0 if name == "sent" else 1e9 for _ in limits))
 
 
-@pytest.fixture
-def truth(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[float], bool | None]], None]:
-    """Have runs stand as their concurrency says."""
-    from reports import sweep
+Believe = Callable[[Callable[[float], bool | str]], list[str]]
+GOLDEN = Path(__file__).parents[2] / "reports" / "schema-3"
 
-    def believe(meets: Callable[[float], bool | None]) -> None:
+
+@pytest.fixture
+def truth(monkeypatch: pytest.MonkeyPatch) -> Believe:
+    """Have runs stand as their concurrency says, without any being made: `INVALID` or other words for None.
+
+    Returns the directories of those that ran.
+    """
+    from reports import metrics, sweep
+    from runner.commands.sweep_runs import Points
+
+    golden, ran = metrics.summarize(GOLDEN), list[str]()
+
+    def believe(meets: Callable[[float], bool | str]) -> list[str]:
+        def one(self: Any, point: Any) -> None:
+            run = self._folder / point.run
+            run.mkdir()
+            shutil.copy(GOLDEN / "run.json", run)
+            ran.append(point.run)
+            point.ended_by = "finished"
+
+        def summarize(path: Path) -> Any:
+            found = msgspec.json.decode(msgspec.json.encode(golden), type=type(golden))
+            load = {"concurrency": int(path.name.rpartition("-")[2])}
+            found.path, found.scenario = str(path), {**found.scenario, "load": load}
+            assert found.bench is not None
+            found.bench.validity.level = "INVALID" if meets(load["concurrency"]) == "INVALID" else "OK"
+            return found
+
         def standing(summary: Any) -> sweep.Standing:
             met = meets(summary.scenario["load"]["concurrency"])
-            return sweep.Standing(fit=met is not None, stable=True, meets=met, why="" if met else "as told")
+            known = met if isinstance(met, bool) else None
+            why = met if isinstance(met, str) else ""
+            return sweep.Standing(fit=met != "INVALID", stable=True, meets=known, why=why)
 
+        monkeypatch.setattr(Points, "_one", one)
+        monkeypatch.setattr(Points, "_judge_answers", lambda *_: None)
+        monkeypatch.setattr(metrics, "summarize", summarize)
         monkeypatch.setattr(sweep, "standing", standing)
+        return ran
 
     return believe
+
+
+NOBODY = ["--base-url", "http://127.0.0.1:9", "--model", "m"]
 
 
 def to(server: Mock) -> list[str]:
@@ -115,28 +152,38 @@ def _check_report(cli: Cli, server: Mock) -> None:
     assert server.completions == sent
 
 
-def test_it_goes_on_where_it_stopped(cli: Cli, mock: Start) -> None:
-    server = mock(ttft_ms=2)
+def test_it_goes_on_where_it_stopped(cli: Cli, truth: Believe) -> None:
+    ran = truth(lambda _: True)
     grid = ["--over", "concurrency=1,2,3", *SHORT]
-    assert cli("sweep", *to(server), *grid).exit_code == 0
+    assert cli("sweep", *NOBODY, *grid).exit_code == 0
     found = kept()
     found["points"][1]["state"] = "cut"  # as Ctrl-C leaves it
+    Path("out/02-concurrency-2/run.json").unlink()
     found["points"][2]["state"] = "running"  # as kill -9 does, once its last record was written
     Path("out/sweep.json").write_text(json.dumps(found))
-    sent = server.completions
-    refused = cli("sweep", *to(server), *grid, "--model", "n", "--seed", 3)
+    refused = cli("sweep", *NOBODY, *grid, "--model", "n", "--seed", 3)
     assert refused.exit_code == 2
     assert "seed, target.model changed" in refused.stderr
-    refused = cli("sweep", *to(server), "--over", "concurrency=1,2", *SHORT)
-    assert "--over changed" in refused.stderr
-    result = cli("sweep", *to(server), *grid, "--resume")
+    assert "--over changed" in cli("sweep", *NOBODY, "--over", "concurrency=1,2", *SHORT).stderr
+    ran.clear()
+    result = cli("sweep", *NOBODY, *grid, "--resume")
     assert result.exit_code == 0, result.output
     assert "resumed: 1 of 3 points is finished" in result.stderr
     assert "02-concurrency-2 is not finished and now out/02-concurrency-2-2" in result.stderr
     assert [state for _, state in states()] == ["done"] * 3
     assert len(list(Path("out").glob("02-*"))) == 2
-    # Two measured and two of warm-up, and perhaps three to see how long prompts are.
-    assert server.completions - sent in {4, 7}
+    assert ran == ["02-concurrency-2"]
+
+
+def test_the_latest_sweep_of_a_scenario_is_gone_on_with(cli: Cli, truth: Believe) -> None:
+    ran = truth(lambda _: True)
+    grid = ["--over", "concurrency=1,2", *SHORT[:-2]]
+    assert cli("sweep", *NOBODY, *grid).exit_code == 0
+    ran.clear()
+    assert cli("sweep", *NOBODY, *grid, "--resume").exit_code == 0
+    assert ran == []
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.startswith("bench-sweep-")
 
 
 def test_what_is_there_is_not_written_over(cli: Cli, mock: Start) -> None:
@@ -200,9 +247,9 @@ def test_what_cannot_be_meant(cli: Cli, options: list[Any], told: str) -> None:
 SEARCH = ["--until", "ttft_sched: p(50)<10s", "--by", "concurrency", "--from", 2, "--confirm", 2, *SHORT]
 
 
-def test_the_highest_that_meets_it_is_found(cli: Cli, mock: Start, truth: Any) -> None:
+def test_the_highest_that_meets_it_is_found(cli: Cli, truth: Believe) -> None:
     truth(lambda value: value <= 4)
-    result = cli("sweep", *to(mock()), *SEARCH)
+    result = cli("sweep", *NOBODY, *SEARCH)
     assert result.exit_code == 0, result.output
     found = kept()
     assert [point["values"]["load.concurrency"] for point in found["points"]] == [2, 4, 8, 6, 5, 4, 5]
@@ -210,23 +257,25 @@ def test_the_highest_that_meets_it_is_found(cli: Cli, mock: Start, truth: Any) -
     assert (found["answer"]["best"], found["answer"]["fails"]) == (4, 5)
     said = " ".join(result.stdout.split())
     assert said.startswith("4 requests at once is stable and meets ttft_sched: p(50)<10s, in 2 runs of 2; 5 ")
-    assert "ttft_sched: p(50)<10s" in json.loads(cli("report", "out", "-f", "json").stdout)["thresholds"]
+    again = cli("report", "out", "-f", "markdown").stdout
+    assert "**4 requests at once is stable" in again
 
 
-def test_a_search_goes_on_where_it_stopped(cli: Cli, mock: Start, truth: Any) -> None:
-    truth(lambda value: value <= 2)
-    server = mock()
-    assert cli("sweep", *to(server), *SEARCH).exit_code == 0
-    whole = [point["run"] for point in kept()["points"]]
+def test_a_search_goes_on_where_it_stopped(cli: Cli, truth: Believe) -> None:
+    ran = truth(lambda value: value <= 2)
+    assert cli("sweep", *NOBODY, *SEARCH).exit_code == 0
+    whole = list(ran)
     found = kept()
     del found["points"][3:]
     found["points"][2]["state"] = "cut"
     Path("out/sweep.json").write_text(json.dumps(found))
-    for run in whole[3:]:
+    for run in whole[2:]:
         (Path("out") / run).rename(f"gone-{run}")
-    assert cli("sweep", *to(server), *SEARCH).exit_code == 0
+    ran.clear()
+    assert cli("sweep", *NOBODY, *SEARCH).exit_code == 0
+    assert ran == whole[2:]
     assert [point["run"] for point in kept()["points"]] == whole
-    assert "--confirm changed" in cli("sweep", *to(server), *SEARCH, "--confirm", 4).stderr
+    assert "--confirm changed" in cli("sweep", *NOBODY, *SEARCH, "--confirm", 4).stderr
 
 
 @pytest.mark.parametrize(
@@ -234,32 +283,30 @@ def test_a_search_goes_on_where_it_stopped(cli: Cli, mock: Start, truth: Any) ->
     [
         (lambda value: value < 2, 99, "is not met at the lowest: 2 requests at once fails in 2 runs of 2"),
         (lambda value: value < 99, 0, "it never failed up to --to 4, so the limit lies higher"),
-        (lambda value: True if value < 4 else None, 98, "nobody can tell: as told"),
+        (lambda value: value < 4 or "too few", 98, "nobody can tell: too few"),
+        (lambda value: value < 4 or "INVALID", 97, "is at least 2 requests at once"),
     ],
 )
 def test_searches_that_find_no_limit_say_so(
-    cli: Cli, mock: Start, truth: Any, meets: Any, code: int, told: str
+    cli: Cli, truth: Believe, meets: Callable[[float], bool | str], code: int, told: str
 ) -> None:
     truth(meets)
-    result = cli("sweep", *to(mock()), *SEARCH, "--to", 4)
+    result = cli("sweep", *NOBODY, *SEARCH, "--to", 4)
     assert result.exit_code == code, result.output
     assert told in " ".join(result.stdout.split())
 
 
-def test_a_client_that_is_not_fit_ends_it(cli: Cli, mock: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reports import validity
-
-    server = mock(ttft_ms=20)
-    call = ["sweep", *to(server), *SEARCH, "--to", 2, "--requests", 24]
-    with monkeypatch.context() as patch:
-        patch.setitem(validity.LIMITS, "loop_lag_p99_ms", (-2.0, -1.0))
-        patch.setattr(validity, "LAG_SHARES", (-1.0, -1.0))
-        result = cli(*call)
-    assert result.exit_code == 97, result.output
-    assert "INVALID: the client's event loop" in " ".join(result.stdout.split())
-    assert len(kept()["points"]) == 1
+def test_points_that_were_not_valid_can_be_run_again(cli: Cli, truth: Believe) -> None:
+    ran = truth(lambda _: "INVALID")
+    call = ["sweep", *NOBODY, *GRID]
+    assert cli(*call).exit_code == 97  # no point of the curve was measured
+    truth(lambda _: True)
+    ran.clear()
+    assert cli(*call).exit_code == 97
+    assert ran == []
     again = cli(*call, "--redo-invalid")
-    assert "01-concurrency-2 is INVALID and now" in again.stderr
+    assert again.exit_code == 0, again.output
+    assert "01-concurrency-1 is INVALID and now" in again.stderr
     assert len(list(Path("out").glob("01-*"))) == 2
 
 
@@ -274,19 +321,46 @@ def test_a_dead_target_ends_it(cli: Cli) -> None:
     assert [state for _, state in states()] == ["cut", "planned"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_signals_leave_what_can_be_gone_on_with(
-    tmp_path: Path, mock_process: Start, spawn: Spawn, until: Until, number: signal.Signals, code: int
+def test_ctrl_c_leaves_what_can_be_gone_on_with(
+    tmp_path: Path, mock_process: Start, spawn: Spawn, until: Until
 ) -> None:
     server = mock_process("--ttft", "5", "--itl", "1")
     slow = ["--over", "requests=4,4000", "-c", 2, *LENGTHS, "-o", "out"]
     child = spawn("sweep", *to(server), *slow)
     journal = tmp_path / "out" / "02-requests-4000" / "records.jsonl"
     until(lambda: journal.exists() and journal.stat().st_size > 0, child)
-    child.send_signal(number)
+    child.send_signal(signal.SIGINT)
     said, told = child.communicate(timeout=60)
-    assert child.returncode == code, told
+    assert child.returncode == 130, told
     assert "finished by then" in told
     assert "1 of 2 points are not measured" in said
     found = json.loads((tmp_path / "out" / "sweep.json").read_text())
     assert [point["state"] for point in found["points"]] == ["done", "cut"]
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "code"), [("interrupted", 130), ("terminated", 75), ("disk_full", 75), ("error", 1)]
+)
+def test_how_it_ended_is_the_exit_code(ended_by: str, code: int) -> None:
+    from runner.commands.sweep_ending import code_of
+    from runner.sweep import Sweep
+
+    sweep = Sweep(created="", updated="", scenario="s", mode="over", settings={}, ended_by=ended_by)
+    assert code_of(sweep) == code
+
+
+def test_a_full_disk_leaves_what_can_be_gone_on_with(
+    cli: Cli, truth: Believe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runner.commands.sweep_runs import Points
+
+    truth(lambda _: True)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Points, "_one", full)
+    result = cli("sweep", *NOBODY, *GRID)
+    assert result.exit_code == 75, result.output
+    assert "the disk is full" in result.stderr
+    assert [state for _, state in states()] == ["cut", "planned"]
