@@ -282,7 +282,10 @@ def _knee(where: dict[str, Any], points: list[Point], key: str | None) -> Knee:
     done = [point for point in points if point.state == "done"]
     good = [point for point in done if point.meets]
     if not good:
-        told = "no point is stable and meets the thresholds" if done else "no point is measured yet"
+        told = "no point is measured yet"
+        if done:
+            fit = any(point.fit for point in done)
+            told = f"no point {'is stable and meets the thresholds' if fit else 'could be measured: INVALID'}"
         return Knee(where=where, run=None, words=told)
     if key is None:
         best = max(good, key=lambda point: point.output_tokens_per_s or 0.0)
