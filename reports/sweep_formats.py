@@ -91,9 +91,16 @@ def to_csv(curve: Curve) -> str:
     return file.getvalue()
 
 
+def _html(curve: Curve) -> str:
+    from reports.sweep_page import to_html  # plotly is not for those who read text
+
+    return to_html(curve)
+
+
 RENDERERS: dict[str, Callable[[Curve], str]] = {
     "text": to_text,
     "json": to_json,
     "csv": to_csv,
     "markdown": to_markdown,
+    "html": _html,
 }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from reports.summary import Summary
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
-PAGE = "report.html"
+PAGE, SWEEP_PAGE = "report.html", "sweep.html"
 TOOLS = ("vllm", "aiperf", "guidellm")
 
 
@@ -80,25 +80,13 @@ def _as_other(tool: str, form: str, summaries: list[Summary]) -> str:
     return RENDERERS[form]([(as_other(Path(summary.path), named), summary) for summary in summaries])
 
 
-def _of_sweep(folder: Path, form: str, tool: str | None, output: Path | None) -> None:
-    """All points of a sweep."""
+def _text_of_sweep(folder: Path, form: str) -> str:
+    """The report of all points of a sweep."""
     from reports.sweep_formats import RENDERERS
     from runner.commands.sweep_ending import curve_of_folder
-    from runner.store import StoreError
     from runner.sweep import load
 
-    if tool is not None:
-        raise click.UsageError(f"--as is of single runs, and {folder} is a sweep: name runs in it")
-    try:
-        text = RENDERERS[form](curve_of_folder(folder, load(folder)))
-        if output is not None:
-            write_file(output, text)
-        elif not show(text):
-            raise SystemExit(1)
-    except StoreError as exc:
-        stop(str(exc), 2)
-    except OSError as exc:
-        stop(f"cannot write {output or exc.filename or 'the report'}: {exc.strerror or exc}", 1)
+    return RENDERERS[form](curve_of_folder(folder, load(folder)))
 
 
 @click.command("report")
@@ -123,7 +111,7 @@ def _of_sweep(folder: Path, form: str, tool: str | None, output: Path | None) ->
     "-o",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write to this file; - is stdout. [default: stdout; html: report.html in the run's folder]",
+    help="Write to this file; - is stdout. [default: stdout; html: report.html (sweep.html) in its folder]",
 )
 def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | None) -> None:
     """What happened in a run: counts, times, tokens, sessions; of a bench, whether it can be trusted.
@@ -141,17 +129,18 @@ def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | N
         raise click.UsageError("a page of several runs belongs to none of them: say where with -o FILE")
     try:
         found = [shown(resolve_run(name)) for name in runs or (None,)]
-        if len(found) == 1 and (found[0] / SWEEP).exists():
-            return _of_sweep(found[0], form, tool, output)
-        for run in found:
+        is_sweep = len(found) == 1 and (found[0] / SWEEP).exists()
+        if is_sweep and tool is not None:
+            raise click.UsageError(f"--as is of single runs, and {found[0]} is a sweep: name runs in it")
+        for run in () if is_sweep else found:
             load_manifest(run)
-        output = _place(output, form, found)
+        output = _place(output, form, found[0] / (SWEEP_PAGE if is_sweep else PAGE))
         if output is not None:
             refuse_own(output)
     except StoreError as exc:
         stop(str(exc), 2)
     try:
-        text = _text(found, form, tool)
+        text = _text_of_sweep(found[0], form) if is_sweep else _text(found, form, tool)
         if output is None:
             written = show(text)
         else:
@@ -165,10 +154,10 @@ def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | N
         stop(f"cannot write {output or exc.filename or 'the report'}: {exc.strerror or exc}", 1)
 
 
-def _place(output: Path | None, form: str, runs: list[Path]) -> Path | None:
-    """The file to write; `None` for stdout."""
+def _place(output: Path | None, form: str, page: Path) -> Path | None:
+    """The file to write; `None` for stdout. `page`: where one goes that nobody said a place for."""
     if output is None:
-        return runs[0] / PAGE if form == "html" else None
+        return page if form == "html" else None
     return None if str(output) == "-" else output
 
 

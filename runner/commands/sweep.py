@@ -110,6 +110,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     metavar="FILE",
     help="Write it as Markdown as well.",
 )
+@click.option("--html", is_flag=True, help="Write sweep.html into the folder as well: one page, with charts.")
 @click.pass_context
 def command(context: click.Context, /, **given: Any) -> None:
     """Measure a scenario at several points, or search for the highest load that still meets an SLO.

@@ -28,17 +28,22 @@ _EARLY = {"interrupted": 130, "target_gone": 1, "terminated": 75, "disk_full": 7
 def finish(folder: Path, sweep: Sweep, summaries: Mapping[str, Summary], given: dict[str, Any]) -> int:
     """Print the curve, write the files that were asked for; return the exit code."""
     from reports.sweep_formats import RENDERERS
-    from runner.commands.report import write_file
+    from runner.commands.report import SWEEP_PAGE, write_file
 
     if sweep.ended_by in _TOLD:
         say(f"streamgauge: {_TOLD[sweep.ended_by]}")
     curve = curve_of_folder(folder, sweep, summaries)
-    if given["markdown"] is not None:
+    files = {"markdown": given["markdown"], "html": folder / SWEEP_PAGE if given["html"] else None}
+    for form, path in files.items():
+        if path is None:
+            continue
         try:
-            write_file(given["markdown"], RENDERERS["markdown"](curve))
+            write_file(path, RENDERERS[form](curve))
         except OSError as exc:
-            stop(f"cannot write {given['markdown']}: {exc.strerror or exc}", 1)
+            stop(f"cannot write {path}: {exc.strerror or exc}", 1)
     shown = show(RENDERERS[given["form"]](curve))
+    if given["html"]:
+        say(f"report: {folder / SWEEP_PAGE}")
     if sweep.ended_by != "finished":
         say(f"the same command with -o {folder} goes on from here")
     return code_of(sweep) if shown else 1

@@ -144,7 +144,7 @@ def _check_report(cli: Cli, server: Mock) -> None:
     rows = cli("report", "out", "-f", "csv").stdout.splitlines()
     assert rows[0].startswith("load.concurrency,run,")
     assert len(rows) == 3
-    assert "names runs in it" not in cli("report", "out", "--as", "vllm").output
+    assert "name runs in it" in cli("report", "out", "--as", "vllm").output
     sent = server.completions
     again = cli("sweep", *to(server), *GRID, "--set", "target.gpus=2", "--set", "target.gpu_hour_usd=3.6")
     assert again.exit_code == 2
@@ -259,6 +259,8 @@ def test_the_highest_that_meets_it_is_found(cli: Cli, truth: Believe) -> None:
     assert said.startswith("4 requests at once is stable and meets ttft_sched: p(50)<10s, in 2 runs of 2; 5 ")
     again = cli("report", "out", "-f", "markdown").stdout
     assert "**4 requests at once is stable" in again
+    assert cli("report", "out", "-f", "html").stdout == "out/sweep.html\n"
+    assert "4 requests at once is stable" in Path("out/sweep.html").read_text()
 
 
 def test_a_search_goes_on_where_it_stopped(cli: Cli, truth: Believe) -> None:
