@@ -391,5 +391,5 @@ def describe(plan: Plan) -> str:
     found = sweep.until
     return (
         f"searching {found.key} from {found.first:g} to {found.most:g} for the highest that meets "
-        f"{', '.join(found.thresholds)}, to {found.tolerance:.3g} of itself"
+        f"{', '.join(found.thresholds)}, within {found.tolerance * 100:.3g} %"
     )
