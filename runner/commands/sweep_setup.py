@@ -67,6 +67,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
         raise SweepError(f"--over or --until {said}: sweep over values, or search for the highest load")
     plan = Plan(given, settings_of(given), None, None, None, until_of(given["until"]), [])
     axes = [parse_over(text) for text in given["over"]]
+    _keep_secrets(given, axes)
     until = None if axes else _until(plan)
     if until is not None:
         plan.search = _search(until)
@@ -91,6 +92,20 @@ def make_plan(given: dict[str, Any]) -> Plan:
     # As it reads when it comes back from the disk, so that both can be compared.
     plan.sweep = msgspec.json.decode(msgspec.json.encode(plan.sweep), type=Sweep)
     return plan
+
+
+def _keep_secrets(given: dict[str, Any], axes: list[Axis]) -> None:
+    """What is for one host must not go to all of them."""
+    if not any("target.base_url" in axis.names for axis in axes):
+        return
+    flags = ("api_key", "api_key_env", "api_key_file", "headers")
+    for name in flags:
+        if given[name]:
+            flag = f"--{name.replace('_', '-').removesuffix('s')}"
+            raise SweepError(
+                f"{flag} would go to every host of --over target.base_url: pair hosts with their keys, as in "
+                '--over \'target.base_url:target.api_key_env="http://a:8000/v1":KEY_A,"http://b:8000/v1":KEY_B\''
+            )
 
 
 def check_point(plan: Plan, changes: Iterable[Change]) -> Checked:

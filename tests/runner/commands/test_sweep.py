@@ -231,6 +231,10 @@ def test_a_dry_run_says_what_it_takes(cli: Cli, mock: Start) -> None:
         (["ramp", "--until", "ttft: p(95)<1s"], "give --by rate"),
         (["--over", "rate=1,x", "-n", 1], "load.rate"),
         (["chat", "--over", "rate=0"], "load.rate is 0"),
+        (
+            ["--over", "base_url=http://a,http://b", "--api-key-env", "HOME"],
+            "--api-key-env would go to every",
+        ),
         (["--over", "rate=1", "--resume"], "there is no sweep runs/bench-sweep-*"),
     ],
 )
