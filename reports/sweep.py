@@ -129,7 +129,11 @@ def standing(summary: Summary) -> Standing:
     if bench is None:
         return Standing(fit=False, stable=False, meets=None, why="it is no bench")
     reasons = [reason for reason in bench.validity.reasons if reason.level == "INVALID"]
-    of_client = [reason.words for reason in reasons if reason.check != "nothing_succeeded"]
+    of_client = [
+        f"{reason.words} {reason.next_step}".strip()
+        for reason in reasons
+        if reason.check != "nothing_succeeded"
+    ]
     if of_client:
         return Standing(fit=False, stable=False, meets=None, why=f"INVALID: {' '.join(of_client)}")
     if reasons:

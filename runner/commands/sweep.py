@@ -24,6 +24,7 @@ from runner.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from runner.commands.sweep_runs import Points
     from runner.commands.sweep_setup import Plan
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -169,20 +170,27 @@ def _run(folder: Path, plan: Plan, given: dict[str, Any]) -> int:
     from runner.store import StoreError
 
     points = Points(folder, plan)
-    try:
-        points.run()
-    except KeyboardInterrupt:
-        plan.sweep.ended_by = "interrupted"
-    except OSError as exc:
-        if exc.errno not in _NO_ROOM:
-            raise
-        plan.sweep.ended_by = "disk_full"
+    _make(points, plan)
     try:
         code = plan.sweep.exit_code = finish(folder, plan.sweep, points.summaries, given)
     except StoreError as exc:
         stop(f"the runs are kept in {folder}, but they could not be summed up: {exc}", 1)
     _keep(folder, plan)
     return code
+
+
+def _make(points: Points, plan: Plan) -> None:
+    """Run the points; whatever ends them, what there is is shown."""
+    try:
+        points.run()
+    except KeyboardInterrupt:
+        plan.sweep.ended_by = "interrupted"
+    except SystemExit:  # SIGTERM between two points, which has said so; during one, the run sees to it
+        plan.sweep.ended_by = "terminated"
+    except OSError as exc:
+        plan.sweep.ended_by = "disk_full" if exc.errno in _NO_ROOM else "error"
+        where = f" ({exc.filename})" if exc.filename else ""
+        say(f"streamgauge: the next point could not be written: {exc.strerror or exc}{where}")
 
 
 def _keep(folder: Path, plan: Plan) -> None:

@@ -189,7 +189,8 @@ def _words(sweep: Sweep) -> str:
 def _unknown_words(sweep: Sweep, slo: str) -> str:
     found = sweep.answer
     assert found is not None
-    best = "nothing lower" if found.best is None else f"at least {_amount(sweep, found.best)}"
     why = next((point.why for point in _unknown(sweep) if point.why), "it could not be judged")
-    what = _amount(sweep, found.unknown or 0.0)
-    return f"the search ended at {what}, of which nobody can tell: {why} What meets {slo} is {best}"
+    what = f"the search ended at {_amount(sweep, found.unknown or 0.0)}, of which nobody can tell: {why}"
+    if found.best is None:
+        return f"{slo}: {what}"
+    return f"{slo} is met at {_amount(sweep, found.best)} at least; {what}"

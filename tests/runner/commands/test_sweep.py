@@ -290,7 +290,7 @@ def test_a_search_goes_on_where_it_stopped(cli: Cli, truth: Believe) -> None:
         (lambda value: value < 2, 99, "is not met at the lowest: 2 requests at once fails in 2 runs of 2"),
         (lambda value: value < 99, 0, "it never failed up to --to 4, so the limit lies higher"),
         (lambda value: value < 4 or "too few", 98, "nobody can tell: too few"),
-        (lambda value: value < 4 or "INVALID", 97, "is at least 2 requests at once"),
+        (lambda value: value < 4 or "INVALID", 97, "is met at 2 requests at once at least"),
     ],
 )
 def test_searches_that_find_no_limit_say_so(
