@@ -24,7 +24,7 @@ def to_text(curve: Curve) -> str:
     points, text_columns = table(curve)
     out += [*_aligned(points, text_columns), ""]
     for caption, lines in curves(curve):
-        out += [one_line(caption), *text.aligned(lines, text_columns=2)[1:], ""]
+        out += [one_line(caption), *text.aligned(lines, text_columns=2), ""]
     if (by_gpu := money(curve)).rows:
         out += ["Per GPU", *text.aligned(by_gpu), ""]
     out += text.bullets("Why not", reasons(curve)) + text.bullets("Notes", curve.notes)

@@ -147,7 +147,9 @@ def curves(curve: Curve) -> list[tuple[str, Table]]:
             continue
         rows = [row for name, value, stable in SERIES if (row := _spark(name, done, value, stable))]
         if rows:
-            out.append((_caption(curve, where, done), Table(["from left to right", "", "from", "to"], rows)))
+            out.append(
+                (_caption(curve, where, done), Table(["left to right", "", "lowest", "highest"], rows))
+            )
     return out
 
 
@@ -167,7 +169,7 @@ def _spark(
     if not known:
         return None
     drawn = "".join(_NOT_QUOTED if one is None else bar(one, max(known)) for one in values)
-    return [name, drawn, number(known[0]), number(known[-1])]
+    return [name, drawn, number(min(known)), number(max(known))]
 
 
 def bar(value: float, most: float) -> str:
