@@ -171,6 +171,15 @@ class Server(Struct, kw_only=True):
     values: dict[str, ServerValue] = {}  # running, waiting, kv_cache
 
 
+class Gpu(Struct, kw_only=True):
+    """Throughput of the steady window by GPU; `None` where that, or the price, is not known."""
+
+    gpus: int
+    gpu_hour_usd: float | None = None
+    output_tokens_per_s: float | None = None  # of each
+    usd_per_million_output_tokens: float | None = None
+
+
 class Label(Struct, kw_only=True):
     """Something about the run that its numbers depend on. No verdict."""
 
@@ -230,6 +239,7 @@ class Bench(Struct, kw_only=True):
     output_tokens: Asked = field(default_factory=Asked)
     client: Client
     server: Server | None = None
+    gpu: Gpu | None = None  # where the scenario says how many there are
     fit: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
     labels: list[Label] = []

@@ -13,6 +13,7 @@ from reports.bench import Bench, Client, Conversations, Load, Unserved, Validity
 from reports.distribution import NEEDS
 from reports.frame import frame
 from reports.gauge import read_cpu, read_gc, read_lag, read_load, session_of, table
+from reports.gpu import gpu_of
 from reports.judge import judge
 from reports.labels import labels
 from reports.rows import Row
@@ -171,9 +172,10 @@ def finish(summary: Summary, found: Plan, run: Path) -> Bench:
     _finish_goodput(found, missed)
     given, unjudged = labels(summary, tally, missed)
     in_flight, at_least = _in_flight_mean(found)
+    steady = tally.steady.window(*(span or (None, None)))
     bench = Bench(
         load=load,
-        steady=tally.steady.window(*(span or (None, None))),
+        steady=steady,
         whole=tally.whole.window(tally.first_scheduled, tally.last_ended),
         in_flight_mean=in_flight,
         in_flight_at_least=at_least,
@@ -189,6 +191,7 @@ def finish(summary: Summary, found: Plan, run: Path) -> Bench:
         output_tokens=tally.output_tokens,
         client=client,
         server=read_server(run, *(span or (None, None))),
+        gpu=gpu_of(summary.scenario, steady),
         fit=table(gauge.get("fit")) or None,
         calibration=table(gauge.get("calibration")) or None,
         labels=given,

@@ -234,7 +234,7 @@ def below(summary: Summary) -> list[Section]:
     bench = summary.bench
     if bench is None:
         return []
-    out = [Section("Throughput", _in_flight(bench), [(throughput(bench), 1)])]
+    out = [Section("Throughput", [*_in_flight(bench), *gpu_facts(bench)], [(throughput(bench), 1)])]
     out.append(Section("Client", client_facts(bench)))
     if bench.server is not None:
         out.append(server_section(bench.server))
@@ -261,6 +261,20 @@ def _in_flight(bench: Bench) -> list[Fact]:
     if bench.missed:
         told.append(f"{count(bench.missed)} never were")
     return [("in flight", " · ".join(told))] if told else []
+
+
+def gpu_facts(bench: Bench) -> list[Fact]:
+    """Throughput by GPU, and what a million output tokens cost."""
+    gpu = bench.gpu
+    if gpu is None:
+        return []
+    each = UNKNOWN if gpu.output_tokens_per_s is None else number(gpu.output_tokens_per_s)
+    told = [f"{each} output tokens/s on each of {several(gpu.gpus, 'GPU')}, steady window"]
+    if gpu.gpu_hour_usd is not None:
+        cost = gpu.usd_per_million_output_tokens
+        shown = UNKNOWN if cost is None else f"${amount(cost)}"
+        told.append(f"{shown} a million output tokens at ${amount(gpu.gpu_hour_usd)} a GPU hour")
+    return [("per GPU", " · ".join(told))]
 
 
 def per_thousand(summary: Summary) -> float | None:

@@ -16,7 +16,17 @@ from reports.comparison import Fingerprint, Part
 from reports.sides import Run, Sides
 
 _SAME_NS = 1_000_000  # arrivals of one schedule are equal to the nanosecond; of another, seldom to the ms
-_NOT_SENT = {"name", "description", "sentence", "slo", "thresholds", "price", "api_key_env"}
+_NOT_SENT = {
+    "name",
+    "description",
+    "sentence",
+    "slo",
+    "thresholds",
+    "price",
+    "gpus",
+    "gpu_hour_usd",
+    "api_key_env",
+}
 _REQUEST = {"request", "params", "max_tokens", "system", "template", "samples"}
 _REQUEST_OF_PROMPTS = {"output_tokens", "force_output"}
 _LIMITS_OF_LOAD = {"max_in_flight", "concurrency", "graceful_stop"}

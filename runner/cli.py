@@ -14,6 +14,7 @@ COMMANDS = {
     "export": "The dataset out of a run: jsonl, csv, parquet, OpenAI batch.",
     "status": "How far a run is, while it runs or after.",
     "bench": "A load, and how long tokens took under it; judged, and whether to trust it.",
+    "sweep": "The same over a range, or the highest load that still meets an SLO.",
     "report": "A run's numbers: text, JSON, CSV, Markdown, HTML.",
     "check": "Thresholds and expected answers against a recorded run; exit code for CI.",
     "compare": "Did it get worse? Two sets of runs, a verdict per metric.",

@@ -275,8 +275,10 @@ def set_aside(path: Path) -> Path:
     if Path.cwd().is_relative_to(path.resolve()):
         raise StoreError(f"cannot set {path} aside: this command runs in it. Start elsewhere, or choose -o.")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    # `answers.run` keeps its ending; what stands behind the dot of `rate-4.5` is none.
+    stem, suffix = (path.name, "") if path.suffix[1:].isdigit() else (path.stem, path.suffix)
     for turn in range(100):
-        aside = path.with_name(f"{path.stem}-{stamp}{f'-{turn}' if turn else ''}{path.suffix}")
+        aside = path.with_name(f"{stem}-{stamp}{f'-{turn}' if turn else ''}{suffix}")
         if not aside.exists():
             path.rename(aside)
             sync_directory(path.parent)

@@ -32,7 +32,9 @@ _GOES_WITH: dict[Path, tuple[Path, ...]] = {
     ("prompts", "file"): (("prompts", "format"), ("prompts", "multi_turn"), ("load", "think_time")),
     ("load", "stages"): (("load", "start"),),
     ("load", "trace"): (("load", "trace_format"), ("load", "speed")),
-    ("target", "base_url"): (("target", "api_key_env"), ("target", "headers"), ("target", "price")),
+    ("target", "base_url"): tuple(
+        ("target", name) for name in ("api_key_env", "headers", "price", "gpus", "gpu_hour_usd")
+    ),
 }
 """Keys that mean nothing without another one."""
 _HOST: Path = ("target", "base_url")

@@ -101,6 +101,12 @@ def check_target(target: Target, root: str = "target") -> None:
                 f'name the variable that holds it, as in {name} = "env:MY_HEADER", or use --header',
             )
     _price(target.price, f"{root}.price")
+    if target.gpus is not None:
+        _at_least(1, target.gpus, f"{root}.gpus")
+    if target.gpu_hour_usd is not None:
+        _at_least(0, target.gpu_hour_usd, f"{root}.gpu_hour_usd")
+        if target.gpus is None:
+            _refuse(f"{root}.gpus", "is missing", f"how many GPUs {root}.gpu_hour_usd is the price of one of")
 
 
 def _base_url(url: str, key: str) -> None:

@@ -63,6 +63,7 @@ def scenario_from_flags(
     name_or_path: str | os.PathLike[str] | None = None,
     overrides: Iterable[str] = (),
     tell: Callable[[str], None] = lambda _: None,
+    more: Iterable[Change] = (),
 ) -> Scenario:
     """The scenario that a command line stands for.
 
@@ -74,6 +75,7 @@ def scenario_from_flags(
         name_or_path: a scenario to change; `None` for the default.
         overrides: of `--set`.
         tell: is given what was left out that the user may not expect.
+        more: changes that win over all others: a point of a sweep.
 
     Raises:
         ScenarioError: it cannot be used.
@@ -81,9 +83,16 @@ def scenario_from_flags(
     _refuse_both(flags, "concurrency", "rate", "a closed loop or an open one")
     _refuse_both(flags, "requests", "duration", "either ends the load")
     _refuse_both(flags, "prompts", "input_tokens", "a file's prompts are as long as they are")
-    changes = [*_changes(flags), *(parse_set(text) for text in overrides)]
+    changes = _without([*_changes(flags), *(parse_set(text) for text in overrides)], more := [*more])
+    changes += more
     origin = _default(changes) if name_or_path is None else read(name_or_path)
     return build(origin, changes, tell)
+
+
+def _without(changes: list[Change], more: list[Change]) -> list[Change]:
+    """Those that `more` does not set itself: a rate that is swept takes the place of one that is named."""
+    keys = {change.key for change in more}
+    return [change for change in changes if change.key not in keys]
 
 
 def _refuse_both(flags: Flags, one: str, other: str, why: str) -> None:

@@ -66,6 +66,10 @@ class Target(Struct, kw_only=True, forbid_unknown_fields=True):
     """Values are `env:NAME`: the variable that holds the header's value."""
     price: dict[str, float] | None = None
     """Per million tokens: input, cached_input, output."""
+    gpus: int | None = None
+    """GPUs that serve it: what throughput is divided by."""
+    gpu_hour_usd: float | None = None
+    """US dollars that one of them costs an hour."""
 
 
 class Lengths(Struct, kw_only=True, forbid_unknown_fields=True):

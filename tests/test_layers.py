@@ -197,7 +197,8 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "export", "report", "check", "status", "compare", "ab", "probe", "scenarios", "mock"]
+    "command",
+    ["run", "export", "report", "check", "status", "compare", "ab", "sweep", "probe", "scenarios", "mock"],
 )
 def test_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     assert loaded(command, "--help") == {"runner"}

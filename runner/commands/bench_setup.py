@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from runner.store import PromptFile
     from runner.target import Target
     from scenarios import scenario as parts
+    from scenarios.changes import Change
     from scenarios.scenario import Scenario
     from scenarios.trace import TraceRow
     from scenarios.workload import Workload
@@ -58,8 +59,10 @@ class Checked(msgspec.Struct, kw_only=True):
     prices: Any  # runner.prices.Prices, where there are any
 
 
-def scenario_of(given: dict[str, Any], tell: Callable[[str], None]) -> Scenario:
+def scenario_of(given: dict[str, Any], tell: Callable[[str], None], more: Iterable[Change] = ()) -> Scenario:
     """The scenario the command line stands for. `tell` is given what was left out of the file's.
+
+    `more`: changes that win over all others.
 
     Raises:
         ScenarioError: it cannot be used.
@@ -80,7 +83,7 @@ def scenario_of(given: dict[str, Any], tell: Callable[[str], None]) -> Scenario:
         prompts=given["prompts"],
         seed=given["seed"],
     )
-    return scenario_from_flags(flags, given["scenario"], given["overrides"], tell)
+    return scenario_from_flags(flags, given["scenario"], given["overrides"], tell, more)
 
 
 def make(scenario: Scenario, given: dict[str, Any]) -> Made:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from reports.summary import Summary
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
-PAGE = "report.html"
+PAGE, SWEEP_PAGE = "report.html", "sweep.html"
 TOOLS = ("vllm", "aiperf", "guidellm")
 
 
@@ -80,6 +80,15 @@ def _as_other(tool: str, form: str, summaries: list[Summary]) -> str:
     return RENDERERS[form]([(as_other(Path(summary.path), named), summary) for summary in summaries])
 
 
+def _text_of_sweep(folder: Path, form: str) -> str:
+    """The report of all points of a sweep."""
+    from reports.sweep_formats import RENDERERS
+    from runner.commands.sweep_ending import curve_of_folder
+    from runner.sweep import load
+
+    return RENDERERS[form](curve_of_folder(folder, load(folder)))
+
+
 @click.command("report")
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option(
@@ -102,16 +111,17 @@ def _as_other(tool: str, form: str, summaries: list[Summary]) -> str:
     "-o",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write to this file; - is stdout. [default: stdout; html: report.html in the run's folder]",
+    help="Write to this file; - is stdout. [default: stdout; html: report.html (sweep.html) in its folder]",
 )
 def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | None) -> None:
     """What happened in a run: counts, times, tokens, sessions; of a bench, whether it can be trusted.
 
-    RUN is the folder that `run` or `bench` printed; without one, the latest. Several stand side by side and
-    are never pooled.
+    RUN is the folder that `run`, `bench` or `sweep` printed; without one, the latest run. Several stand side
+    by side and are never pooled. Of a sweep: its curve.
     """
     from reports.files import refuse_own
     from runner.store import StoreError, load_manifest, resolve_run
+    from runner.sweep import SWEEP
 
     if form == "html" and tool is not None:
         raise click.UsageError("--as has no HTML page: leave out --format html, or --as")
@@ -119,15 +129,18 @@ def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | N
         raise click.UsageError("a page of several runs belongs to none of them: say where with -o FILE")
     try:
         found = [shown(resolve_run(name)) for name in runs or (None,)]
-        for run in found:
+        is_sweep = len(found) == 1 and (found[0] / SWEEP).exists()
+        if is_sweep and tool is not None:
+            raise click.UsageError(f"--as is of single runs, and {found[0]} is a sweep: name runs in it")
+        for run in () if is_sweep else found:
             load_manifest(run)
-        output = _place(output, form, found)
+        output = _place(output, form, found[0] / (SWEEP_PAGE if is_sweep else PAGE))
         if output is not None:
             refuse_own(output)
     except StoreError as exc:
         stop(str(exc), 2)
     try:
-        text = _text(found, form, tool)
+        text = _text_of_sweep(found[0], form) if is_sweep else _text(found, form, tool)
         if output is None:
             written = show(text)
         else:
@@ -141,10 +154,10 @@ def command(runs: tuple[str, ...], form: str, tool: str | None, output: Path | N
         stop(f"cannot write {output or exc.filename or 'the report'}: {exc.strerror or exc}", 1)
 
 
-def _place(output: Path | None, form: str, runs: list[Path]) -> Path | None:
-    """The file to write; `None` for stdout."""
+def _place(output: Path | None, form: str, page: Path) -> Path | None:
+    """The file to write; `None` for stdout. `page`: where one goes that nobody said a place for."""
     if output is None:
-        return runs[0] / PAGE if form == "html" else None
+        return page if form == "html" else None
     return None if str(output) == "-" else output
 
 
