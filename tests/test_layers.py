@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,11 @@ def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
+def called(node: ast.Call) -> str:
+    """The last name of what is called."""
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
+
+
 class Import:
     """One name that a module imports."""
 
@@ -46,7 +52,8 @@ class Import:
         return any(self.module == name or self.module.startswith(name + ".") for name in modules)
 
 
-def imports(path: Path) -> Iterator[Import]:
+@cache  # the tests ask of the same files again and again
+def imports(path: Path) -> tuple[Import, ...]:
     """Every import of a file, those inside functions and of types included."""
 
     def walk(node: ast.AST, when: str) -> Iterator[Import]:
@@ -62,11 +69,7 @@ def imports(path: Path) -> Iterator[Import]:
                 inner = ROOT / Path(*node.module.split("."), alias.name)
                 is_module = inner.is_dir() or inner.with_suffix(".py").exists()
                 yield Import(f"{node.module}.{alias.name}" if is_module else node.module, place, when)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in {
-            "importlib.import_module",
-            "import_module",
-            "__import__",
-        }:
+        elif isinstance(node, ast.Call) and called(node) in {"import_module", "__import__"}:
             text = node.args[0]
             if isinstance(text, ast.Constant):
                 yield Import(str(text.value), place, when)
@@ -78,7 +81,7 @@ def imports(path: Path) -> Iterator[Import]:
             inner_when = "types" if is_type_checking(node) and child in getattr(node, "body", []) else when
             yield from walk(child, inner_when)
 
-    yield from walk(ast.parse(path.read_text(encoding="utf-8")), "load")
+    return tuple(walk(ast.parse(path.read_text(encoding="utf-8")), "load"))
 
 
 def wrong(paths: list[Path], allowed: Callable[[Import], bool]) -> list[str]:
