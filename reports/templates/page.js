@@ -29,7 +29,7 @@
       layout: {
         paper_bgcolor: ground, plot_bgcolor: ground,
         font: { color: text, family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13 },
-        xaxis: axis, yaxis: axis, hovermode: "closest",
+        xaxis: axis, yaxis: axis, hovermode: "closest", hoverdistance: -1,
         hoverlabel: { bgcolor: inherit("--raised"), bordercolor: line, font: { color: text }, align: "left" },
         legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
         margin: narrow ? { l: 48, r: 12, t: 24, b: 48 } : { l: 64, r: 24, t: 32, b: 56 },
