@@ -20,7 +20,7 @@ from runner.store import Index, Session, StoreError, build_index, read_blocks, r
 
 STOP_RULE = "stop_rule"  # `cancelled_by` of an answer cut on purpose, which counts as done
 _BLOCK_BYTES = 8 << 20
-_BLOCK_ROWS = 2000  # a frame takes as long for one row as for hundreds
+_BLOCK_ROWS = 1000
 
 # What a record can say. A number beyond it is damage, and its line a bad one: a report adds numbers up, and
 # one absurd one would be in every sum.
@@ -138,7 +138,7 @@ def open_index(run: Path, stopped_on: dict[int, str] | None = None) -> Index:
 
 
 def block_rows(index: Index) -> int:
-    """How many records to hold at once: about 8 MiB of journal, at most two thousand."""
+    """How many records to hold at once: about 8 MiB of journal, at most a thousand."""
     if not index.total_lines:
         return _BLOCK_ROWS
     size = sum(path.stat().st_size for path in index.files)
