@@ -168,7 +168,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 offset += len(part) + 1
 
 
-class _KeyError(msgspec.Struct):
+class _KeyError(msgspec.Struct, gc=False):
     kind: str
     retryable: bool
 
@@ -178,7 +178,7 @@ _Int32 = Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]
 _Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
-class _Key(msgspec.Struct):
+class _Key(msgspec.Struct, gc=False):
     id: str
     index: _Int64
     sample: _Int32
@@ -253,15 +253,9 @@ def build_index(
         end: per file name, the byte to stop before (what is known to be on disk); default: all whole lines.
         stopped_on: the error kind that opened the circuit breaker, by session (`Session.stopped_on`).
     """
-    import numpy as np
-
     files = journal_files(run)
     decode = msgspec.json.Decoder(_Key).decode
-    chunks: list[npt.NDArray[np.void]] = []
-    layout = np.dtype(
-        [("d", "u8"), ("o", "i8"), ("i", "i8"), ("n", "i4"), ("s", "i4"), ("f", "i2"), ("k", "u1")],
-    )
-    rows: list[tuple[int, int, int, int, int, int, int]] = []
+    columns = _Columns()
     bad: list[tuple[str, int]] = []
     bad_count = 0
     for number, path in enumerate(files):
@@ -278,36 +272,81 @@ def build_index(
                     bad.append((path.name, offset))
                 continue
             state = _state(key, stopped_on or {})
-            rows.append((digest, offset, key.index, key.sample, key.session, number, state))
-            if len(rows) >= 8192:
-                chunks.append(np.array(rows, dtype=layout))
-                rows.clear()
-    chunks.append(np.array(rows, dtype=layout))
-    table = np.concatenate(chunks)
-    total = len(table)
-    chunks.clear()
-    # Last of each group after sorting by (digest, accepted, session, position): the last accepted, else the
-    # last. What a stop rule cut is accepted, too.
-    order = np.lexsort((np.arange(total), table["s"], table["k"] == OK, table["d"]))
-    digests = table["d"][order]
-    last = np.ones(total, dtype=bool)
-    last[:-1] = digests[1:] != digests[:-1]
-    others, table = table[np.sort(order[~last])], table[np.sort(order[last])]
+            columns.add((digest, offset, key.index, key.sample, key.session, number, state))
+    found = columns.whole()
+    total = len(found["digest"])
+    won, lost = _winners(found["digest"], found["state"], found["session"])
+    superseded = Places(file=found["file"][lost], offset=found["offset"][lost])
+    if len(lost):
+        found = {name: values[won] for name, values in found.items()}
     return Index(
         run=run,
         files=files,
-        file=table["f"].copy(),
-        offset=table["o"].copy(),
-        index=table["i"].copy(),
-        sample=table["n"].copy(),
-        digest=table["d"].copy(),
-        session=table["s"].copy(),
-        state=table["k"].copy(),
-        superseded=Places(file=others["f"].copy(), offset=others["o"].copy()),
+        **found,
+        superseded=superseded,
         total_lines=total,
         bad_lines=bad,
         bad_count=bad_count,
     )
+
+
+class _Columns:
+    """Rows in, the columns of an index out, without a moment at which both are there as a whole."""
+
+    _TYPES = (
+        ("digest", "u8"),
+        ("offset", "i8"),
+        ("index", "i8"),
+        ("sample", "i4"),
+        ("session", "i4"),
+        ("file", "i2"),
+        ("state", "u1"),
+    )
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, int, int, int, int, int, int]] = []
+        self._parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name, _ in self._TYPES}
+
+    def add(self, row: tuple[int, int, int, int, int, int, int]) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= 8192:
+            self._pack()
+
+    def _pack(self) -> None:
+        import numpy as np
+
+        table = np.array(self._rows, dtype=list(self._TYPES))
+        self._rows.clear()
+        for name, parts in self._parts.items():
+            parts.append(table[name].copy())
+
+    def whole(self) -> dict[str, npt.NDArray[Any]]:
+        import numpy as np
+
+        self._pack()
+        return {name: np.concatenate(self._parts.pop(name)) for name, _ in self._TYPES}
+
+
+def _winners(
+    digests: npt.NDArray[np.uint64], states: npt.NDArray[np.uint8], sessions: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The places of the lines that count, in journal order, and of those that do not.
+
+    What counts is an id's last accepted line, else its last. What a stop rule cut is accepted, too. Both are
+    empty where no id has two lines: all count.
+    """
+    import numpy as np
+
+    none = np.empty(0, dtype=np.int64)
+    in_order = np.sort(digests)
+    if not (in_order[1:] == in_order[:-1]).any():
+        return none, none
+    del in_order
+    order = np.lexsort((np.arange(len(digests)), sessions, states == OK, digests))
+    in_order = digests[order]
+    last = np.ones(len(digests), dtype=bool)
+    last[:-1] = in_order[1:] != in_order[:-1]
+    return np.sort(order[last]), np.sort(order[~last])
 
 
 T = TypeVar("T")
@@ -325,6 +364,7 @@ def read_blocks(
     Args:
         index: from `build_index`.
         row_type: `Record`, or a leaner `msgspec.Struct` with some of its fields; unknown ones are skipped.
+            `msgspec.Raw`: the lines as they stand, not decoded again.
         order: `journal` (completion order) or `input` (row, then sample).
         block: records a block.
     """
@@ -348,7 +388,8 @@ def read_superseded(
 
 
 def _read(files: list[Path], places: Places | Index, row_type: type[T], block: int) -> Iterator[list[T]]:
-    decode = msgspec.json.Decoder(row_type).decode
+    # `Raw` is the line itself: the index has seen that it is JSON.
+    decode: Any = msgspec.Raw if row_type is msgspec.Raw else msgspec.json.Decoder(row_type).decode
     handles = [path.open("rb", buffering=1 << 16) for path in files]
     try:
         for start in range(0, len(places), block):

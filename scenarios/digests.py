@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_AT_ONCE = 1 << 16
+
+
 def digest_of(text: str) -> int:
     """Return 64 bits that stand for a text."""
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big")
@@ -56,6 +59,45 @@ def request_digests(bodies: "array[int]", samples: int) -> "NDArray[np.uint64]":
         np.bitwise_xor(part, values, out=part)
     ids.sort()
     return ids
+
+
+def with_gaps(digests: "array[int]", gaps: "array[int]") -> "NDArray[np.uint64]":
+    """Return a copy of the digests with a 0 put in at each of these places (sorted) of the result."""
+    import numpy as np
+
+    values = np.array(digests, dtype=np.uint64)
+    places = np.array(gaps, dtype=np.int64)
+    return np.insert(values, places - np.arange(len(places)), 0) if len(places) else values
+
+
+def rows_done(
+    bodies: "NDArray[np.uint64]", done: "NDArray[np.uint64]", repeats: "array[int]", samples: int
+) -> "NDArray[np.bool_]":
+    """Return which rows, by their bodies' digests, have all of their requests among the sorted `done`.
+
+    Rows whose body stands several times (`repeats`, sorted) are never said to: which turn is which row's only
+    counting tells.
+    """
+    import numpy as np
+
+    found = np.ones(len(bodies), dtype=np.bool_)
+    for sample in range(samples):
+        found &= _inside(bodies ^ np.uint64(turn_digest(0, sample) >> 64), done)
+    if repeats:
+        found &= ~_inside(bodies, np.frombuffer(repeats, dtype=np.uint64))
+    return found
+
+
+def _inside(values: "NDArray[np.uint64]", among: "NDArray[np.uint64]") -> "NDArray[np.bool_]":
+    import numpy as np
+
+    found = np.empty(len(values), dtype=np.bool_)
+    for start in range(0, len(values), _AT_ONCE):  # places of all of them would be 8 bytes more a row
+        part = values[start : start + _AT_ONCE]
+        places = np.searchsorted(among, part)
+        places[places == len(among)] = 0
+        np.equal(among[places], part, out=found[start : start + _AT_ONCE])
+    return found
 
 
 def _turns(values: "NDArray[np.uint64]") -> "NDArray[np.uint32] | None":
