@@ -12,6 +12,7 @@ _HOW = {
     "budget": "--max-cost was reached: the same command with a higher one",
     "pilot": "the pilot is over: the same command without --pilot",
 }
+_MANY_OPENED = 1000  # fewer connections are no burden, kept or not
 
 
 def flagged(summary: Summary) -> bool:
@@ -148,6 +149,13 @@ def _path_notes(summary: Summary) -> list[str]:
     for proxy, used in summary.proxies.items():
         where = "" if len(used) == len(summary.sessions) else f" in session {', '.join(map(str, used))}"
         out.append(f"requests went through the proxy {proxy}{where}: its time is part of every time here.")
+    kept, at_once = summary.connections, [session.concurrency for session in summary.sessions]
+    if kept.opened >= _MANY_OPENED and None not in at_once and kept.opened > 2 * sum(filter(None, at_once)):
+        out.append(
+            f"{count(kept.opened)} connections were opened where {count(sum(filter(None, at_once)))} would have "
+            "done: the server, or what stands before it, closes them between requests. `connect` is what each "
+            "took, and it is in no ttft; at a high rate this machine runs out of ports."
+        )
     if summary.tls_unchecked:
         out.append("the server's certificate was not checked (--insecure): anyone in between could answer.")
     return out

@@ -274,6 +274,9 @@ class Client:
     def _raised(self, stream: Stream, exc: BaseException) -> tuple[ErrorKind, str]:
         """What an exception before the response began means. TLS errors are connection errors too: first."""
         host = self._target.host
+        if _errno(exc) == errno.EADDRNOTAVAIL and not stream.sent_at:
+            hint = "no port is left for connections (ip_local_port_range)"
+            return ErrorKind.CONNECT, f"{OWN_FAULT}{hint} to {host}: does the server keep connections?"
         if _errno(exc) in _NO_FILES:
             return ErrorKind.CONNECT, f"{OWN_FAULT}{_reason(exc).lower()} to connect to {host} (ulimit -n)"
         if isinstance(exc, aiohttp.ClientSSLError | ssl.SSLError):
