@@ -88,6 +88,17 @@ def held(pid: int) -> float:
     return 0.0
 
 
+def peak_mb(pid: int) -> float:
+    """The most memory a process has had resident, shared pages included; 0 where it is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return float(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        pass
+    return 0.0
+
+
 def cpu_s(pid: int) -> float:
     """User and system seconds of a process so far; children that ended are not in it."""
     try:

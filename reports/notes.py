@@ -149,16 +149,24 @@ def _path_notes(summary: Summary) -> list[str]:
     for proxy, used in summary.proxies.items():
         where = "" if len(used) == len(summary.sessions) else f" in session {', '.join(map(str, used))}"
         out.append(f"requests went through the proxy {proxy}{where}: its time is part of every time here.")
-    kept, at_once = summary.connections, [session.concurrency for session in summary.sessions]
-    if kept.opened >= _MANY_OPENED and None not in at_once and kept.opened > 2 * sum(filter(None, at_once)):
-        out.append(
-            f"{count(kept.opened)} connections were opened where {count(sum(filter(None, at_once)))} would have "
-            "done: the server, or what stands before it, closes them between requests. `connect` is what each "
-            "took, and it is in no ttft; at a high rate this machine runs out of ports."
-        )
+    out += _opened_notes(summary)
     if summary.tls_unchecked:
         out.append("the server's certificate was not checked (--insecure): anyone in between could answer.")
     return out
+
+
+def _opened_notes(summary: Summary) -> list[str]:
+    """Connections that were not kept."""
+    opened, places = summary.connections.opened, [session.concurrency for session in summary.sessions]
+    at_once = sum(number for number in places if number is not None)
+    if opened < _MANY_OPENED or None in places or opened <= 2 * at_once:
+        return []
+    text = (
+        f"{count(opened)} connections were opened where {count(at_once)} would have done: the server, or "
+        "what stands before it, closes them between requests. What that took is in connect and in no ttft; "
+        "at a high rate it uses up this machine's ports."
+    )
+    return [text]
 
 
 def _journal_notes(summary: Summary) -> list[str]:
