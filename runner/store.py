@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import msgspec
 
 from runner.record import SCHEMA_VERSION, Record
+from scenarios import digests
 
 if TYPE_CHECKING:
     import numpy as np
@@ -210,8 +211,8 @@ def _digest(id: str) -> int:  # noqa: A002 (the field's own name)
 class Places(msgspec.Struct):
     """Where lines lie: parallel arrays, in journal order; 10 bytes a line."""
 
-    file: npt.NDArray[np.int16]
-    offset: npt.NDArray[np.int64]
+    file: npt.NDArray[np.signedinteger]
+    offset: npt.NDArray[np.signedinteger]
 
     def __len__(self) -> int:
         """How many lines."""
@@ -221,18 +222,18 @@ class Places(msgspec.Struct):
 class Index(msgspec.Struct):
     """Where the winning line of every id lies: the last accepted one (`OK`), else the last.
 
-    The arrays are parallel, in journal order; 35 bytes an id.
+    The arrays are parallel, in journal order; 16 to 35 bytes an id: integers are as wide as the widest needs.
     """
 
     run: Path
     files: list[Path]
-    file: npt.NDArray[np.int16]
-    offset: npt.NDArray[np.int64]
-    index: npt.NDArray[np.int64]  # input order
-    sample: npt.NDArray[np.int32]
+    file: npt.NDArray[np.signedinteger]
+    offset: npt.NDArray[np.signedinteger]
+    index: npt.NDArray[np.signedinteger]  # input order
+    sample: npt.NDArray[np.signedinteger]
     digest: npt.NDArray[np.uint64]
-    session: npt.NDArray[np.int32]
-    state: npt.NDArray[np.uint8]  # OK, FAILED (for good), AGAIN (a resumed run sends it again)
+    session: npt.NDArray[np.signedinteger]
+    state: npt.NDArray[np.signedinteger]  # OK, FAILED (for good), AGAIN (a resumed run sends it again)
     superseded: Places  # the other lines of these ids: they count nowhere but in what was paid for
     total_lines: int
     bad_lines: list[tuple[str, int]]  # (file name, offset) of the first hundred lines that do not parse
@@ -305,7 +306,9 @@ class _Columns:
 
     def __init__(self) -> None:
         self._rows: list[tuple[int, int, int, int, int, int, int]] = []
-        self._parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name, _ in self._TYPES}
+        # Bytes that grow in place: pieces to be joined later would be there twice, and leave holes.
+        self._data = {name: bytearray() for name, _ in self._TYPES}
+        self._types = {name: "u8" if name == "digest" else "i1" for name, _ in self._TYPES}
 
     def add(self, row: tuple[int, int, int, int, int, int, int]) -> None:
         self._rows.append(row)
@@ -317,18 +320,32 @@ class _Columns:
 
         table = np.array(self._rows, dtype=list(self._TYPES))
         self._rows.clear()
-        for name, parts in self._parts.items():
-            parts.append(table[name].copy())
+        for name, data in self._data.items():
+            kind = self._types[name]
+            if kind != "u8" and len(table):
+                wider = _wide_enough(kind, int(table[name].min()), int(table[name].max()))
+                if wider != kind:
+                    data[:] = np.frombuffer(data, dtype=kind).astype(wider).tobytes()
+                    kind = self._types[name] = wider
+            data.extend(table[name].astype(kind).tobytes())
 
     def whole(self) -> dict[str, npt.NDArray[Any]]:
         import numpy as np
 
         self._pack()
-        return {name: np.concatenate(self._parts.pop(name)) for name, _ in self._TYPES}
+        return {name: np.frombuffer(data, dtype=self._types[name]) for name, data in self._data.items()}
+
+
+def _wide_enough(kind: str, low: int, high: int) -> str:
+    """The signed type that holds both, and no narrower than `kind`."""
+    for bits in (8, 16, 32):
+        if f"i{bits // 8}" >= kind and -(1 << (bits - 1)) <= low and high < 1 << (bits - 1):
+            return f"i{bits // 8}"
+    return "i8"
 
 
 def _winners(
-    digests: npt.NDArray[np.uint64], states: npt.NDArray[np.uint8], sessions: npt.NDArray[np.int32]
+    ids: npt.NDArray[np.uint64], states: npt.NDArray[Any], sessions: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The places of the lines that count, in journal order, and of those that do not.
 
@@ -338,13 +355,13 @@ def _winners(
     import numpy as np
 
     none = np.empty(0, dtype=np.int64)
-    in_order = np.sort(digests)
+    in_order = np.sort(ids)
     if not (in_order[1:] == in_order[:-1]).any():
         return none, none
     del in_order
-    order = np.lexsort((np.arange(len(digests)), sessions, states == OK, digests))
-    in_order = digests[order]
-    last = np.ones(len(digests), dtype=bool)
+    order = np.lexsort((np.arange(len(ids)), sessions, states == OK, ids))
+    in_order = ids[order]
+    last = np.ones(len(ids), dtype=bool)
     last[:-1] = in_order[1:] != in_order[:-1]
     return np.sort(order[last]), np.sort(order[~last])
 
@@ -430,10 +447,4 @@ def current_ids(run: Path) -> npt.NDArray[np.uint64] | None:
 
 def inside(values: npt.NDArray[np.uint64], among: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     """Which of `values` stand in the sorted `among`."""
-    import numpy as np
-
-    if not len(among):
-        return np.zeros(len(values), dtype=bool)
-    places = np.searchsorted(among, values)
-    places[places == len(among)] = 0
-    return np.asarray(among[places] == values)
+    return digests.inside(values, among)

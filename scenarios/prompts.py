@@ -75,8 +75,8 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
     """Good rows times samples."""
     digests: "NDArray[np.uint64]"
     """`digest64` of every request's id, sorted."""
-    in_order: "NDArray[np.uint64]"
-    """First 64 bits of every row's body digest, in the order of the file; 0 for a bad row."""
+    in_order: "array[int]"
+    """First 64 bits of every row's body digest, in the order of the file; 0 for a bad row. See `builder`."""
     repeats: "array[int]"
     """First 64 bits of the body digests that more than one row has, sorted."""
     unjudged: "array[int]"
@@ -123,10 +123,14 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
 
         `done`: sorted `digest64` of requests nobody needs. Rows all of whose requests are among them are
         passed over. Of the others, and of rows that stand several times, every request is made, done or not.
+        What tells which rows those are is given up then: a second call with `done` passes over none.
         """
-        if done is None or not len(done):
-            return Builder(self)
-        return Builder(self, rows_done(self.in_order, done, self.repeats, self.settings.samples).tobytes())
+        passed = b""
+        if done is not None:
+            if len(done) and self.in_order:
+                passed = rows_done(self.in_order, done, self.repeats, self.settings.samples).tobytes()
+            del self.in_order[:]  # 8 bytes a row
+        return Builder(self, passed)
 
     def check_unchanged(self) -> None:
         """Raise PromptError where the file is not the one that was scanned (size, time, inode)."""
@@ -228,6 +232,7 @@ def scan(
     if tally.no_model and not tally.good:
         raise PromptError(NO_MODEL, file=source.path)
     twice, again = repeated(tally.custom_ids)
+    tally.custom_ids = array("Q")  # 8 bytes a row, and the next lines need as much
     in_order = with_gaps(tally.digests, tally.bad_places)
     repeats, repeated_rows = repeated(tally.digests)
     digests = request_digests(tally.digests, settings.samples)
