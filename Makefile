@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test check format bench loads real gate-e2e clean
+.PHONY: help run test check format bench loads million streams real gate-e2e clean
 
 help:
 	@echo "make run     the whole job on the embedded mock server: prompts in, answers and a report out"
@@ -13,6 +13,8 @@ help:
 	@echo "make format  mend format and what lint can mend"
 	@echo "make bench   our speed against a plain openai-SDK script, in one run, as ratios"
 	@echo "make loads   what this machine carries: streams, tokens a second, workers, and how right the times are"
+	@echo "make million a million prompts: sent, resumed, reported, exported; memory and times (20 minutes and more)"
+	@echo "make streams 5,000 slow streams at once, in under 1 GB"
 	@echo "make real    the job against a real model server on this machine (downloads 127 MB)"
 	@echo "make gate-e2e 20 A/A gates and 10 slowed ones on the mock: about 20 minutes; QUICK=1 for a look"
 	@echo "make clean   remove the virtual environment and what was made"
@@ -45,6 +47,12 @@ bench: $(READY)
 
 loads: $(READY)
 	$(BIN)/python -m bench.loads
+
+million: $(READY)
+	$(BIN)/python -m bench.million
+
+streams: $(READY)
+	$(BIN)/python -m bench.streams
 
 real: $(READY)
 	$(BIN)/python -m bench.real

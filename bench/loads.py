@@ -11,21 +11,18 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bench.children import STREAMGAUGE, BenchError, env, mock
+from bench.children import STREAMGAUGE, BenchError, mock
 from bench.times import entries, our_times, percentile
+from bench.watched import SAID, watched
 
 PLACE = Path(__file__).parent.parent / ".bench"
 HEADINGS = (
@@ -40,7 +37,6 @@ HEADINGS = (
     "the bench's own word",
 )
 _FIT = {0: "OK", 97: "INVALID", 98: "OK", 99: "OK"}
-_SAMPLE_S = 0.1
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -142,10 +138,11 @@ def _run(folder: Path, load: Load, workers: int, tokens: int) -> Result:
         command += ["-n", str(count), "--output-tokens", str(tokens), "--input-tokens", "32"]
         command += ["-o", str(folder / "run"), "--set", "load.warmup_requests=0"]
         command += ["--workers", str(workers)] if workers > 1 else []
-        code, cpu_s, peak_mb = _spent(command, folder)
+        spent = watched(command, folder)
+        code, cpu_s, peak_mb = spent.code, spent.cpu_s, spent.peak_mb
         logged = entries(log, since, count)
     if code not in _FIT:
-        raise BenchError((folder / "said.txt").read_text()[-2000:])
+        raise BenchError((folder / SAID).read_text()[-2000:])
     return _result(folder, logged, code, cpu_s, peak_mb)
 
 
@@ -173,55 +170,6 @@ def _word(run: Path, code: int) -> str:
         return str(said["validity"]["verdict"]).upper()
     except (OSError, KeyError, TypeError, ValueError):
         return _FIT[code]
-
-
-def _spent(command: list[str], folder: Path) -> tuple[int, float, float]:
-    """Exit code, CPU seconds and peak memory (MB) of a command and all its children."""
-    with (folder / "said.txt").open("wb") as out:
-        child = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env()
-        )
-        with _watched(child.pid) as peak:
-            _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    return child.returncode, usage.ru_utime + usage.ru_stime, peak[0] / 1e6
-
-
-@contextmanager
-def _watched(pid: int) -> Iterator[list[float]]:
-    """The most memory a process and its children held at once, in bytes, shared pages counted once."""
-    peak = [0.0]
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(_SAMPLE_S):
-            peak[0] = max(peak[0], sum(map(_pss, _family(pid))))
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        over.set()
-        thread.join()
-
-
-def _family(pid: int) -> list[int]:
-    try:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return [pid]
-    return [pid, *(one for child in found for one in _family(int(child)))]
-
-
-def _pss(pid: int) -> float:
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return float(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0.0
 
 
 def _ms(value: float | None) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from msgspec import Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from reports.rows import Row, decoded, open_index
 from runner.record import Tokens, tokens
@@ -47,10 +47,14 @@ class _Integers(Struct):
 
 def _kept(values: list[Any]) -> pd.arrays.IntegerArray:
     """A column of numbers that a record may leave out."""
+    if values.count(UNSET) == len(values):  # so it is in every run
+        return pd.arrays.IntegerArray(np.zeros(len(values), dtype=np.int64), np.ones(len(values), dtype=bool))
     return _integers([None if isinstance(value, UnsetType) else value for value in values]).array()
 
 
 def _integers(values: list[Any]) -> _Integers:
+    if None not in values:  # nearly always, and three times as fast
+        return _Integers(np.array(values, dtype=np.int64), np.zeros(len(values), dtype=bool))
     return _Integers(
         np.fromiter((value or 0 for value in values), dtype=np.int64, count=len(values)),
         np.fromiter((value is None for value in values), dtype=bool, count=len(values)),

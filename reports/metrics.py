@@ -229,6 +229,9 @@ def _finish_requests(tally: _Tally, run: Path, manifest: Manifest, index: Index)
     requests = tally.requests
     judged = requests.ok + requests.error
     requests.errors_share = requests.error / judged if judged else None
+    connections = tally.connections
+    known = connections.opened + connections.reused
+    connections.reused_share = connections.reused / known if known else None
     current = current_ids(run)
     state = index.state
     if current is not None:

@@ -12,6 +12,7 @@ _HOW = {
     "budget": "--max-cost was reached: the same command with a higher one",
     "pilot": "the pilot is over: the same command without --pilot",
 }
+_MANY_OPENED = 1000  # fewer connections are no burden, kept or not
 
 
 def flagged(summary: Summary) -> bool:
@@ -148,9 +149,24 @@ def _path_notes(summary: Summary) -> list[str]:
     for proxy, used in summary.proxies.items():
         where = "" if len(used) == len(summary.sessions) else f" in session {', '.join(map(str, used))}"
         out.append(f"requests went through the proxy {proxy}{where}: its time is part of every time here.")
+    out += _opened_notes(summary)
     if summary.tls_unchecked:
         out.append("the server's certificate was not checked (--insecure): anyone in between could answer.")
     return out
+
+
+def _opened_notes(summary: Summary) -> list[str]:
+    """Connections that were not kept."""
+    opened, places = summary.connections.opened, [session.concurrency for session in summary.sessions]
+    at_once = sum(number for number in places if number is not None)
+    if opened < _MANY_OPENED or None in places or opened <= 2 * at_once:
+        return []
+    text = (
+        f"{count(opened)} connections were opened where {count(at_once)} would have done: the server, or "
+        "what stands before it, closes them between requests. What that took is in connect and in no ttft; "
+        "at a high rate it uses up this machine's ports."
+    )
+    return [text]
 
 
 def _journal_notes(summary: Summary) -> list[str]:

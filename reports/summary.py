@@ -80,6 +80,7 @@ class Connections(Struct, kw_only=True):
 
     opened: int = 0
     reused: int = 0
+    reused_share: float | None = None  # of both; `None` where nobody says
 
 
 class TokenTotals(Struct, kw_only=True):

@@ -130,7 +130,8 @@ def outcome(summary: Summary) -> list[Fact]:
         out.append(("resends", f"{count(attempts.stale_connection)}  a reused connection was already closed"))
     if connections.opened or connections.reused:
         opened = f"{count(connections.opened)} opened" if connections.opened else "none opened by them"
-        out.append(("connections", f"{opened} · {count(connections.reused)} reused"))
+        of = f" ({share(connections.reused_share)} of requests)" if connections.opened else ""
+        out.append(("connections", f"{opened} · {count(connections.reused)} reused{of}"))
     named = (("prompt", tokens.prompt), ("completion", tokens.completion))
     inner = (("reasoning", tokens.reasoning), ("cached", tokens.cached))
     known = [f"{name} {n:,}" for name, n in named if n is not None]

@@ -181,8 +181,9 @@ def _own_errors(client: Client, summary: Summary) -> Reason | None:
         measured=share,
         limit=limit,
         words=f"{client.own_errors:,} requests ({share:.1%}) failed on this machine: too many files were "
-        f"open (limit {limit:.0%}).",
-        next_step="Raise the limit of open files (`ulimit -n`), or lower the concurrency or max_in_flight.",
+        f"open, or no port was left (limit {limit:.0%}).",
+        next_step="Raise the limit of open files (`ulimit -n`), or lower the concurrency or max_in_flight; "
+        "where no port was left, have the server keep connections, or lower the rate.",
     )
 
 

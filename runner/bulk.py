@@ -288,7 +288,7 @@ class _Job:
 
     async def _left(self) -> AsyncGenerator[Request]:
         settled = array("Q", self._opened.settled.tobytes())
-        blocks, builder = self._plan.blocks(), self._plan.builder()
+        blocks, builder = self._plan.blocks(), self._plan.builder(self._opened.settled)
         turn = time.perf_counter()
         block = await asyncio.to_thread(next, blocks, None)
         while block is not None:

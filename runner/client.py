@@ -85,6 +85,7 @@ class Client:
         self._redact = redact
         self._stop_after = stop_after
         self._kept = KEPT_HEADERS + tuple(name.lower() for name in keep_headers)
+        self._connected = False  # at least once
         self._urls = {api: URL(target.url(api), encoded=True) for api in PATHS}
 
     async def attempt(
@@ -121,6 +122,7 @@ class Client:
             await stream.run(post)
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as exc:
             raised = exc.with_traceback(None)  # it leads to this frame, and this frame to it: a cycle
+        self._connected = self._connected or stream.reused is not None
         return stream, self._outcome(stream, raised)
 
     def response_of(self, stream: Stream) -> dict[str, Any]:
@@ -274,6 +276,10 @@ class Client:
     def _raised(self, stream: Stream, exc: BaseException) -> tuple[ErrorKind, str]:
         """What an exception before the response began means. TLS errors are connection errors too: first."""
         host = self._target.host
+        # Without a connection before it is rather an address this machine has no way to (`::1`, say).
+        if _errno(exc) == errno.EADDRNOTAVAIL and self._connected:
+            lack = f"no port is left to connect to {host} (ip_local_port_range): does it keep connections?"
+            return ErrorKind.CONNECT, f"{OWN_FAULT}{lack}"
         if _errno(exc) in _NO_FILES:
             return ErrorKind.CONNECT, f"{OWN_FAULT}{_reason(exc).lower()} to connect to {host} (ulimit -n)"
         if isinstance(exc, aiohttp.ClientSSLError | ssl.SSLError):

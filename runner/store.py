@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import msgspec
 
 from runner.record import SCHEMA_VERSION, Record
+from scenarios import digests
 
 if TYPE_CHECKING:
     import numpy as np
@@ -168,7 +169,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 offset += len(part) + 1
 
 
-class _KeyError(msgspec.Struct):
+class _KeyError(msgspec.Struct, gc=False):
     kind: str
     retryable: bool
 
@@ -178,7 +179,7 @@ _Int32 = Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]
 _Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 
 
-class _Key(msgspec.Struct):
+class _Key(msgspec.Struct, gc=False):
     id: str
     index: _Int64
     sample: _Int32
@@ -210,8 +211,8 @@ def _digest(id: str) -> int:  # noqa: A002 (the field's own name)
 class Places(msgspec.Struct):
     """Where lines lie: parallel arrays, in journal order; 10 bytes a line."""
 
-    file: npt.NDArray[np.int16]
-    offset: npt.NDArray[np.int64]
+    file: npt.NDArray[np.signedinteger]
+    offset: npt.NDArray[np.signedinteger]
 
     def __len__(self) -> int:
         """How many lines."""
@@ -221,18 +222,18 @@ class Places(msgspec.Struct):
 class Index(msgspec.Struct):
     """Where the winning line of every id lies: the last accepted one (`OK`), else the last.
 
-    The arrays are parallel, in journal order; 35 bytes an id.
+    The arrays are parallel, in journal order; 16 to 35 bytes an id: integers are as wide as the widest needs.
     """
 
     run: Path
     files: list[Path]
-    file: npt.NDArray[np.int16]
-    offset: npt.NDArray[np.int64]
-    index: npt.NDArray[np.int64]  # input order
-    sample: npt.NDArray[np.int32]
+    file: npt.NDArray[np.signedinteger]
+    offset: npt.NDArray[np.signedinteger]
+    index: npt.NDArray[np.signedinteger]  # input order
+    sample: npt.NDArray[np.signedinteger]
     digest: npt.NDArray[np.uint64]
-    session: npt.NDArray[np.int32]
-    state: npt.NDArray[np.uint8]  # OK, FAILED (for good), AGAIN (a resumed run sends it again)
+    session: npt.NDArray[np.signedinteger]
+    state: npt.NDArray[np.signedinteger]  # OK, FAILED (for good), AGAIN (a resumed run sends it again)
     superseded: Places  # the other lines of these ids: they count nowhere but in what was paid for
     total_lines: int
     bad_lines: list[tuple[str, int]]  # (file name, offset) of the first hundred lines that do not parse
@@ -253,15 +254,9 @@ def build_index(
         end: per file name, the byte to stop before (what is known to be on disk); default: all whole lines.
         stopped_on: the error kind that opened the circuit breaker, by session (`Session.stopped_on`).
     """
-    import numpy as np
-
     files = journal_files(run)
     decode = msgspec.json.Decoder(_Key).decode
-    chunks: list[npt.NDArray[np.void]] = []
-    layout = np.dtype(
-        [("d", "u8"), ("o", "i8"), ("i", "i8"), ("n", "i4"), ("s", "i4"), ("f", "i2"), ("k", "u1")],
-    )
-    rows: list[tuple[int, int, int, int, int, int, int]] = []
+    columns = _Columns()
     bad: list[tuple[str, int]] = []
     bad_count = 0
     for number, path in enumerate(files):
@@ -278,36 +273,97 @@ def build_index(
                     bad.append((path.name, offset))
                 continue
             state = _state(key, stopped_on or {})
-            rows.append((digest, offset, key.index, key.sample, key.session, number, state))
-            if len(rows) >= 8192:
-                chunks.append(np.array(rows, dtype=layout))
-                rows.clear()
-    chunks.append(np.array(rows, dtype=layout))
-    table = np.concatenate(chunks)
-    total = len(table)
-    chunks.clear()
-    # Last of each group after sorting by (digest, accepted, session, position): the last accepted, else the
-    # last. What a stop rule cut is accepted, too.
-    order = np.lexsort((np.arange(total), table["s"], table["k"] == OK, table["d"]))
-    digests = table["d"][order]
-    last = np.ones(total, dtype=bool)
-    last[:-1] = digests[1:] != digests[:-1]
-    others, table = table[np.sort(order[~last])], table[np.sort(order[last])]
+            columns.add((digest, offset, key.index, key.sample, key.session, number, state))
+    found = columns.whole()
+    total = len(found["digest"])
+    won, lost = _winners(found["digest"], found["state"], found["session"])
+    superseded = Places(file=found["file"][lost], offset=found["offset"][lost])
+    if len(lost):
+        found = {name: values[won] for name, values in found.items()}
     return Index(
         run=run,
         files=files,
-        file=table["f"].copy(),
-        offset=table["o"].copy(),
-        index=table["i"].copy(),
-        sample=table["n"].copy(),
-        digest=table["d"].copy(),
-        session=table["s"].copy(),
-        state=table["k"].copy(),
-        superseded=Places(file=others["f"].copy(), offset=others["o"].copy()),
+        **found,
+        superseded=superseded,
         total_lines=total,
         bad_lines=bad,
         bad_count=bad_count,
     )
+
+
+class _Columns:
+    """Rows in, the columns of an index out, without a moment at which both are there as a whole."""
+
+    _TYPES = (
+        ("digest", "u8"),
+        ("offset", "i8"),
+        ("index", "i8"),
+        ("sample", "i4"),
+        ("session", "i4"),
+        ("file", "i2"),
+        ("state", "u1"),
+    )
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, int, int, int, int, int, int]] = []
+        # Bytes that grow in place: pieces to be joined later would be there twice, and leave holes.
+        self._data = {name: bytearray() for name, _ in self._TYPES}
+        self._types = {name: "u8" if name == "digest" else "i1" for name, _ in self._TYPES}
+
+    def add(self, row: tuple[int, int, int, int, int, int, int]) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= 8192:
+            self._pack()
+
+    def _pack(self) -> None:
+        import numpy as np
+
+        table = np.array(self._rows, dtype=list(self._TYPES))
+        self._rows.clear()
+        for name, data in self._data.items():
+            kind = self._types[name]
+            if kind != "u8" and len(table):
+                wider = _wide_enough(kind, int(table[name].min()), int(table[name].max()))
+                if wider != kind:
+                    data[:] = np.frombuffer(data, dtype=kind).astype(wider).tobytes()
+                    kind = self._types[name] = wider
+            data.extend(table[name].astype(kind).tobytes())
+
+    def whole(self) -> dict[str, npt.NDArray[Any]]:
+        import numpy as np
+
+        self._pack()
+        return {name: np.frombuffer(data, dtype=self._types[name]) for name, data in self._data.items()}
+
+
+def _wide_enough(kind: str, low: int, high: int) -> str:
+    """The signed type that holds both, and no narrower than `kind`."""
+    for bits in (8, 16, 32):
+        if f"i{bits // 8}" >= kind and -(1 << (bits - 1)) <= low and high < 1 << (bits - 1):
+            return f"i{bits // 8}"
+    return "i8"
+
+
+def _winners(
+    ids: npt.NDArray[np.uint64], states: npt.NDArray[Any], sessions: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The places of the lines that count, in journal order, and of those that do not.
+
+    What counts is an id's last accepted line, else its last. What a stop rule cut is accepted, too. Both are
+    empty where no id has two lines: all count.
+    """
+    import numpy as np
+
+    none = np.empty(0, dtype=np.int64)
+    in_order = np.sort(ids)
+    if not (in_order[1:] == in_order[:-1]).any():
+        return none, none
+    del in_order
+    order = np.lexsort((np.arange(len(ids)), sessions, states == OK, ids))
+    in_order = ids[order]
+    last = np.ones(len(ids), dtype=bool)
+    last[:-1] = in_order[1:] != in_order[:-1]
+    return np.sort(order[last]), np.sort(order[~last])
 
 
 T = TypeVar("T")
@@ -325,6 +381,7 @@ def read_blocks(
     Args:
         index: from `build_index`.
         row_type: `Record`, or a leaner `msgspec.Struct` with some of its fields; unknown ones are skipped.
+            `msgspec.Raw`: the lines as they stand, not decoded again.
         order: `journal` (completion order) or `input` (row, then sample).
         block: records a block.
     """
@@ -348,7 +405,8 @@ def read_superseded(
 
 
 def _read(files: list[Path], places: Places | Index, row_type: type[T], block: int) -> Iterator[list[T]]:
-    decode = msgspec.json.Decoder(row_type).decode
+    # `Raw` is the line itself: the index has seen that it is JSON.
+    decode: Any = msgspec.Raw if row_type is msgspec.Raw else msgspec.json.Decoder(row_type).decode
     handles = [path.open("rb", buffering=1 << 16) for path in files]
     try:
         for start in range(0, len(places), block):
@@ -389,10 +447,4 @@ def current_ids(run: Path) -> npt.NDArray[np.uint64] | None:
 
 def inside(values: npt.NDArray[np.uint64], among: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     """Which of `values` stand in the sorted `among`."""
-    import numpy as np
-
-    if not len(among):
-        return np.zeros(len(values), dtype=bool)
-    places = np.searchsorted(among, values)
-    places[places == len(among)] = 0
-    return np.asarray(among[places] == values)
+    return digests.inside(values, among)

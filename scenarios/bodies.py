@@ -101,10 +101,10 @@ class BodyBuilder:
 
     def _looks_like_batch(self, columns: Columns) -> bool:
         return (
-            not self._table
-            and all(key in columns for key in _BATCH_KEYS)
-            and "prompt" not in columns
+            "prompt" not in columns
             and "messages" not in columns
+            and not self._table
+            and all(key in columns for key in _BATCH_KEYS)
         )
 
     def _way(self, columns: Columns) -> str:
@@ -155,7 +155,7 @@ class BodyBuilder:
         fields = {name: self._cell(name, columns[name]) for name in names if not self._absent(columns[name])}
         model, overrode = self._choose_model(fields.get("model"))
         body: dict[str, Any] = {"model": model, **content, **self._params}
-        if CAPS & fields.keys():
+        if fields and CAPS & fields.keys():
             # One limit under two names: a row's own replaces the one of the settings, whichever name it has.
             for name in CAPS:
                 body.pop(name, None)

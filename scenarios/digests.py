@@ -9,13 +9,16 @@ together and count themselves.
 from array import array
 from bisect import bisect_left
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scenarios.request import turn_digest
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+_AT_ONCE = 1 << 16
 
 
 def digest_of(text: str) -> int:
@@ -56,6 +59,57 @@ def request_digests(bodies: "array[int]", samples: int) -> "NDArray[np.uint64]":
         np.bitwise_xor(part, values, out=part)
     ids.sort()
     return ids
+
+
+def with_gaps(digests: "array[int]", gaps: "array[int]") -> "array[int]":
+    """Return a copy of the digests with a 0 put in at each of these places (sorted) of the result."""
+    out, start = array("Q"), 0
+    with memoryview(digests).cast("B") as whole:  # a slice of the array itself would be one more copy
+        for before, gap in enumerate(gaps):
+            stop = 8 * (gap - before)
+            out.frombytes(whole[start:stop])
+            out.append(0)
+            start = stop
+        out.frombytes(whole[start:])
+    return out
+
+
+def rows_done(
+    bodies: "array[int]", done: "NDArray[np.uint64]", repeats: "array[int]", samples: int
+) -> "NDArray[np.bool_]":
+    """Return which rows, by their bodies' digests, have all of their requests among the sorted `done`.
+
+    Rows whose body stands several times (`repeats`, sorted) are never said to: which turn is which row's only
+    counting tells.
+    """
+    import numpy as np
+
+    values = np.frombuffer(bodies, dtype=np.uint64)
+    found = np.ones(len(values), dtype=np.bool_)
+    for sample in range(samples):
+        found &= inside(values, done, np.uint64(turn_digest(0, sample) >> 64))
+    if repeats:
+        found &= ~inside(values, np.frombuffer(repeats, dtype=np.uint64))
+    return found
+
+
+def inside(
+    values: "NDArray[Any]", among: "NDArray[Any]", mask: "np.uint64 | None" = None
+) -> "NDArray[np.bool_]":
+    """Return which values (XOR the mask, where there is one) stand in the sorted `among`."""
+    import numpy as np
+
+    found = np.zeros(len(values), dtype=np.bool_)
+    if not len(among):
+        return found
+    for start in range(0, len(values), _AT_ONCE):  # places of all of them would be 16 bytes more a value
+        part = values[start : start + _AT_ONCE]
+        if mask is not None:
+            part = part ^ mask
+        places = np.searchsorted(among, part)
+        places[places == len(among)] = 0
+        np.equal(among[places], part, out=found[start : start + _AT_ONCE])
+    return found
 
 
 def _turns(values: "NDArray[np.uint64]") -> "NDArray[np.uint32] | None":

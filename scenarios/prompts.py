@@ -15,10 +15,9 @@ Then the caller sends what `plan.builder()` makes of the same file:
 
 Only `blocks` waits for the disk; `feed` and `end` never do, so that they may run on an event loop.
 
-Memory: 8 bytes a row while reading (16 with custom_ids), 8 bytes a request in
+Memory: 8 bytes a row (16 with custom_ids, while reading), 8 bytes a request in
 the plan, a few arrays of that length for a moment in between. Nothing else grows
-with the file: a million rows took 17 MB more than two thousand did, and 36 MB
-where every prompt stands twice.
+with the file.
 """
 
 from array import array
@@ -31,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from scenarios.bodies import NO_MODEL, BodyBuilder, Built, NoModelError, Settings
-from scenarios.digests import digest_of, place_of, repeated, request_digests
+from scenarios.digests import digest_of, place_of, repeated, request_digests, rows_done, with_gaps
 from scenarios.expect import check_expect
 from scenarios.formats import BadRow, Row, RowError, decoder
 from scenarios.request import Api, Request, body_digest, prompt_id, request_id
@@ -76,6 +75,8 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
     """Good rows times samples."""
     digests: "NDArray[np.uint64]"
     """`digest64` of every request's id, sorted."""
+    in_order: "array[int]"
+    """First 64 bits of every row's body digest, in the order of the file; 0 for a bad row. See `builder`."""
     repeats: "array[int]"
     """First 64 bits of the body digests that more than one row has, sorted."""
     unjudged: "array[int]"
@@ -117,9 +118,19 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
         """Yield the file's blocks for the second pass; PromptError where the file is not the one scanned."""
         return blocks(self.source, unchanged_since=self.stamp)
 
-    def builder(self) -> "Builder":
-        """Return a fresh maker of the requests that were planned."""
-        return Builder(self)
+    def builder(self, done: "NDArray[np.uint64] | None" = None) -> "Builder":
+        """Return a fresh maker of the requests that were planned.
+
+        `done`: sorted `digest64` of requests nobody needs. Rows all of whose requests are among them are
+        passed over. Of the others, and of rows that stand several times, every request is made, done or not.
+        What tells which rows those are is given up then: a second call with `done` passes over none.
+        """
+        passed = b""
+        if done is not None:
+            if len(done) and self.in_order:
+                passed = rows_done(self.in_order, done, self.repeats, self.settings.samples).tobytes()
+            del self.in_order[:]  # 8 bytes a row
+        return Builder(self, passed)
 
     def check_unchanged(self) -> None:
         """Raise PromptError where the file is not the one that was scanned (size, time, inode)."""
@@ -138,7 +149,8 @@ class Builder:
     requests. `done` turns true where the plan's limit is reached: no block more is needed.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, done: bytes = b"") -> None:
+        self._done = done  # a byte a row: 1 where none of its requests is needed
         self._decoder = decoder(plan.source)
         self._bodies = BodyBuilder(plan.settings, plan.source.format)
         self._samples = range(plan.settings.samples)
@@ -164,6 +176,8 @@ class Builder:
             if self._limit is not None and row.index >= self._limit:
                 self.done = True
                 return
+            if self._done and self._done[row.index]:
+                continue
             if type(row) is Row and place_of(self._unjudged, row.index) is None:
                 yield from self._of(row)
 
@@ -218,6 +232,8 @@ def scan(
     if tally.no_model and not tally.good:
         raise PromptError(NO_MODEL, file=source.path)
     twice, again = repeated(tally.custom_ids)
+    tally.custom_ids = array("Q")  # 8 bytes a row, and the next lines need as much
+    in_order = with_gaps(tally.digests, tally.bad_places)
     repeats, repeated_rows = repeated(tally.digests)
     digests = request_digests(tally.digests, settings.samples)
     return Plan(
@@ -230,6 +246,7 @@ def scan(
         rows=tally.rows,
         requests=len(digests),
         digests=digests,
+        in_order=in_order,
         repeats=repeats,
         unjudged=tally.unjudged,
         expects=tally.expects,
@@ -267,7 +284,8 @@ class _Tally:
         self.fields: Counter[str] = Counter()
         self.apis: Counter[Api] = Counter()
         self.models: Counter[str] = Counter()
-        self.digests = array("Q")
+        self.digests = array("Q")  # of good rows, in the order of the file
+        self.bad_places = array("Q")
         self.unjudged = array("Q")
         self.expects = 0
         self.custom_ids = array("Q")
@@ -326,6 +344,7 @@ class _Tally:
 
     def _refuse(self, bad: BadRow) -> None:
         self.bad_count += 1
+        self.bad_places.append(self.rows - 1)
         if len(self.bad) < self._max_bad:
             self.bad.append(bad)
 

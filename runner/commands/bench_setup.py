@@ -12,13 +12,8 @@ import click
 import msgspec
 
 from runner.commands.options import NOT_GIVEN, OPENAI, read_key, read_proxy
-from runner.commands.sending import (
-    check_ca_file,
-    most_connections,
-    need_connections,
-    prices_given,
-    timeouts_of,
-)
+from runner.commands.room import caution_of_ports, most_connections, need_connections
+from runner.commands.sending import check_ca_file, prices_given, timeouts_of
 
 if TYPE_CHECKING:
     from runner.bench import Aim, Settings
@@ -145,7 +140,9 @@ def notes_on(checked: Checked, settings: Settings) -> list[str]:
     from scenarios.cautions import warnings
 
     scenario = checked.scenario
-    return [*warnings(scenario), *_left_out(checked.workload), *_unfitted(scenario, settings)]
+    ports = caution_of_ports(_highest_rate(scenario.load), checked.target.host)
+    notes = [*warnings(scenario), *_left_out(checked.workload), *_unfitted(scenario, settings)]
+    return notes if ports is None else [*notes, ports]
 
 
 def open_aim(checked: Checked, path: Path, settings: Settings, tags: dict[str, str]) -> Aim:
@@ -314,6 +311,13 @@ def _prompt_file(workload: Workload) -> PromptFile | None:
         return None
     rows = told.rows or 0
     return PromptFile(name=told.name, sha256=told.sha256, rows=rows, requests=rows, expects=told.expects)
+
+
+def _highest_rate(load: parts.Load) -> float:
+    """Requests a second, at most, of an open loop; 0 where nobody can tell."""
+    if load.executor == "ramping-arrival-rate":
+        return max([load.start, *(stage.target for stage in load.stages)])
+    return load.rate or 0.0
 
 
 def _unfitted(scenario: Scenario, settings: Settings) -> list[str]:

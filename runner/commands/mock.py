@@ -172,6 +172,7 @@ def command(
     """
     from pathlib import Path
 
+    from runner.commands.room import raise_file_limit
     from runner.mock.config import MockConfig, RoleChunk, Spread
     from runner.mock.server import run_forever
 
@@ -199,6 +200,7 @@ def command(
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    raise_file_limit()  # a connection is a file
     try:
         run_forever(config, host, port, _ready)
     except OSError as error:

@@ -9,7 +9,8 @@ import click
 
 from runner.commands.check_prompts import bad_rows
 from runner.commands.options import NOT_GIVEN, OPENAI, plural, read_key, read_proxy, stop
-from runner.commands.sending import check_ca_file, need_connections, prices_given, timeouts_of
+from runner.commands.room import need_connections
+from runner.commands.sending import check_ca_file, prices_given, timeouts_of
 
 if TYPE_CHECKING:
     from runner.bulk import Settings
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from runner.rundir import Opened
     from runner.target import Target
     from scenarios.prompts import Plan
-
-_ROOM_FDS = 64  # files, pipes and threads of our own beside the sockets
 
 
 def targets_of(given: dict[str, Any]) -> tuple[list[Target], Redactor]:
@@ -50,7 +49,7 @@ def targets_of(given: dict[str, Any]) -> tuple[list[Target], Redactor]:
 def settings_of(given: dict[str, Any]) -> Settings:
     """How to send; usage errors for what cannot be done."""
     prices = _prices(given)
-    need_connections(given["concurrency"], "-c")
+    need_connections(given["concurrency"], "-c", endpoints=max(len(given["base_urls"]), 1))
     from runner.bulk import Settings
     from runner.delivery import Keep
 

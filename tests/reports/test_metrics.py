@@ -158,7 +158,7 @@ def test_counts(write: Any, record: Any, failed: Any) -> None:
     assert requests.finish_reasons == {"stop": 1, "length": 1, "none": 1}
     assert (requests.expected, requests.unsent, requests.outside) == (9, 2, None)
     connections = summarize(run).connections
-    assert (connections.opened, connections.reused) == (5, 1)
+    assert (connections.opened, connections.reused, connections.reused_share) == (5, 1, 1 / 6)
 
 
 def test_attempts_and_what_they_cost(write: Any, record: Any, failed: Any, attempt: Any) -> None:

@@ -1371,3 +1371,27 @@ async def test_a_machine_without_files_to_open_is_no_target_that_is_gone(number:
     assert error.kind is ErrorKind.CONNECT
     assert error.message.startswith(f"{OWN_FAULT}too many open files")
     assert "h:1" in error.message
+
+
+async def test_a_machine_without_a_port_left_says_so_once_it_has_had_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Session:
+        def post(self, *_: Any, **__: Any) -> Any:
+            return self._fails()
+
+        async def _fails(self) -> Any:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    async with serving(answering(chunked(BODY))) as server, client_of(server.url) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(client, "_session", Session())
+            _, before = await attempt(client)
+        check_hello(*await attempt(client))
+        monkeypatch.setattr(client, "_session", Session())
+        _, after = await attempt(client)
+    assert before.error is not None
+    assert not before.error.message.startswith(OWN_FAULT)  # an address that this machine has no way to
+    assert after.error is not None
+    assert after.error.kind is ErrorKind.CONNECT
+    assert after.error.message.startswith(f"{OWN_FAULT}no port is left")

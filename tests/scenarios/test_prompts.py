@@ -35,8 +35,8 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def send(plan: Plan, block_bytes: int | None = None) -> list[Request]:
-    builder = plan.builder()
+def send(plan: Plan, block_bytes: int | None = None, done: Any = None) -> list[Request]:
+    builder = plan.builder(done)
     requests: list[Request] = []
     for block in plan.blocks():
         step = block_bytes or len(block)
@@ -104,6 +104,31 @@ def test_any_repeats_samples_limits_and_cuts(
     assert plan.bad_count == kept.count(None)
     assert [request.index for request in requests[::samples]] == [i for i, word in enumerate(kept) if word]
     assert send(plan, step) == requests
+
+
+@given(
+    texts=st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=12),
+    bad=st.sets(st.integers(0, 11)),
+    samples=st.integers(1, 3),
+    limit=st.none() | st.integers(1, 12),
+    drawn=st.data(),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_rows_that_are_done_are_passed_over_and_no_other(
+    write: Write, texts: list[str], bad: set[int], samples: int, limit: int | None, drawn: st.DataObject
+) -> None:
+    path = write(["{" if i in bad else {"prompt": text} for i, text in enumerate(texts)])
+    plan = scan(open_source(path), Settings(model="m", samples=samples), skip_bad_rows=True, limit=limit)
+    everything = send(plan)
+    ids = sorted(r.id for r in everything)
+    done = drawn.draw(st.sets(st.sampled_from(ids)) if ids else st.just(set()), "done")
+    left = send(plan, done=np.sort(np.array([digest64(one) for one in done], dtype=np.uint64)))
+    # What is made has the id it always had, and no request that is wanted is missing.
+    assert [r for r in everything if r.id not in done] == [r for r in left if r.id not in done]
+    assert [r for r in everything if r in left] == left
+    whole = [i for i, text in enumerate(texts) if texts.count(text) == 1]
+    counts = {i: sum(r.index == i and r.id in done for r in everything) for i in whole}
+    assert not [r for r in left if counts.get(r.index) == samples]
 
 
 def test_ids_do_not_depend_on_what_stands_around(write: Write) -> None:

@@ -12,7 +12,7 @@ from click.testing import Result
 
 from runner.bench import Settings
 from runner.commands import bench_setup
-from runner.commands.sending import most_connections
+from runner.commands.room import most_connections
 from scenarios.flags import Flags, scenario_from_flags
 from tests.conftest import Mock
 

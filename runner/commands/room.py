@@ -1,0 +1,106 @@
+"""Room for connections: open files and ports, looked at before anything is sent.
+
+Files are this process's: its soft limit is raised as far as the hard one goes. Ports are this machine's: each
+connection to one host and port takes one of its own, and keeps it for a while after it is closed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+_TARGET_FDS = 4  # journal, its reserve and folder, of each target after the first
+_ROOM_FDS = 64  # files, pipes and threads of our own beside the sockets
+_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_MOST_FILES = 10_240  # what macOS gives at most, where the hard limit says infinity
+TIME_WAIT_S = 60  # how long Linux keeps the port of a connection that this side closed
+
+
+def need_connections(count: int, name: str, targets: int = 1, more: int = 0, endpoints: int = 1) -> None:
+    """Have so many open at once, or a usage error that names what asked for them.
+
+    Args:
+        count: of each target.
+        name: of the flag or key.
+        targets: how many there are.
+        more: files beside their connections.
+        endpoints: of each target, which share its connections.
+    """
+    ports = free_ports()
+    if ports is not None and ports * endpoints < count:
+        raise click.UsageError(
+            f"{name} {count} needs as many ports, and this machine has {ports} for connections to one host "
+            f"and port ({_PORT_RANGE}). Widen that range "
+            f"(sysctl -w net.ipv4.ip_local_port_range='1024 65535'), or use {name} {ports * endpoints}."
+        )
+    most = most_connections(count, targets, more)
+    if most < count:
+        of = f" for each of {targets} targets" if targets > 1 else ""
+        needed, allowed = (_files(connections, targets, more) for connections in (count, most))
+        raise click.UsageError(
+            f"{name} {count}{of} needs {needed} open files and this shell allows {allowed} (ulimit -Hn). "
+            f"Raise that limit (ulimit -n {needed}, as root or by limits.conf), or use {name} {max(most, 1)}."
+        )
+
+
+def caution_of_ports(opens_per_s: float, target: str) -> str | None:
+    """What to know before so many requests a second go to one host and port; `None` where it is nothing.
+
+    Whether the server keeps connections nobody can tell beforehand. If it does not, each request opens one.
+    """
+    ports = free_ports()
+    if ports is None or opens_per_s * TIME_WAIT_S <= ports:
+        return None
+    return (
+        f"{opens_per_s:,.0f} requests/s to {target}, and this machine can open {ports / TIME_WAIT_S:,.0f} "
+        f"connections/s to one host and port for long ({ports:,} ports, each kept {TIME_WAIT_S} s after it "
+        "is closed): the server has to keep connections. The report's line `connections` says if it does"
+    )
+
+
+def free_ports() -> int | None:
+    """How many connections to one host and port this machine can have; `None` where it does not say."""
+    try:
+        first, last = map(int, _PORT_RANGE.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return None
+    return max(last - first + 1, 0)
+
+
+def _files(connections: int, targets: int, more: int) -> int:
+    return targets * connections + (targets - 1) * _TARGET_FDS + more + _ROOM_FDS
+
+
+def most_connections(wanted: int, targets: int = 1, more: int = 0) -> int:
+    """How many of the wanted connections to each target can be open at once.
+
+    The process's own limit is raised for them.
+    """
+    if sys.platform == "win32":
+        return wanted
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = _files(wanted, targets, more)
+    if soft == resource.RLIM_INFINITY or soft >= need:
+        return wanted
+    if hard == resource.RLIM_INFINITY or hard >= need:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+        return wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max((hard - _files(0, targets, more)) // targets, 1)
+
+
+def raise_file_limit() -> None:
+    """As many open files as this process may have: for a server, which others connect to."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft not in {resource.RLIM_INFINITY, hard}:
+        most = hard if hard != resource.RLIM_INFINITY else _MOST_FILES
+        if most > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
