@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from runner.commands.check_prompts import bad_rows
-from runner.commands.options import NOT_GIVEN, OPENAI, plural, read_key, read_proxy, stop
+from runner.commands.options import NOT_GIVEN, OPENAI, plural, read_key, read_proxy, say, stop
 from runner.commands.sending import check_ca_file, need_connections, prices_given, timeouts_of
 
 if TYPE_CHECKING:
-    from runner.bulk import Settings
     from runner.prices import Prices, WorstCases
     from runner.redact import Redactor
     from runner.rundir import Opened
+    from runner.settings import Settings
     from runner.target import Target
     from scenarios.prompts import Plan
 
@@ -51,12 +52,13 @@ def settings_of(given: dict[str, Any]) -> Settings:
     """How to send; usage errors for what cannot be done."""
     prices = _prices(given)
     need_connections(given["concurrency"], "-c")
-    from runner.bulk import Settings
     from runner.delivery import Keep
+    from runner.settings import Settings
 
     check_ca_file(given["ca_file"])
     return Settings(
         concurrency=given["concurrency"],
+        workers=_workers(given["workers"], given["concurrency"]),
         retries=given["retries"],
         timeouts=timeouts_of(given),
         include_usage=not given["no_usage"],
@@ -75,6 +77,14 @@ def settings_of(given: dict[str, Any]) -> Settings:
         wait_ready=given["wait_ready"] != NOT_GIVEN,
         ready_limit_s=given["wait_ready"] if given["wait_ready"] != NOT_GIVEN else None,
     )
+
+
+def _workers(wanted: int, concurrency: int) -> int:
+    if wanted > 1 and sys.platform == "win32":
+        raise click.UsageError("--workers needs socket pairs, which Windows has not: leave it out")
+    if wanted > concurrency:
+        say(f"note: --workers {wanted} is more than the {concurrency} streams of -c: {concurrency} are used")
+    return min(wanted, concurrency)
 
 
 def _prices(given: dict[str, Any]) -> Prices | None:
@@ -190,6 +200,7 @@ def open_directory(
         "max_cost": settings.max_cost,
         "pilot": settings.pilot,
         "stop_after_tokens": settings.stop_after,
+        **({"workers": settings.workers} if settings.workers > 1 else {}),
     }
     return open_run(
         path,

@@ -64,7 +64,7 @@ def look(path: Path) -> dict[str, Any]:
     if progress is not None and progress.session != len(manifest.sessions):
         progress = None  # of the session before: this one has said nothing yet
     # While it runs, only what is known to be on disk counts.
-    end = {JOURNAL: progress.synced_bytes} if progress is not None else None
+    end = {JOURNAL: progress.synced_bytes, **progress.synced} if progress is not None else None
     stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
     index = build_index(path, end, stopped_on)
     current = current_ids(path)
