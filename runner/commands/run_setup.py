@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.commands.check_prompts import bad_rows
-from runner.commands.options import NOT_GIVEN, OPENAI, plural, read_key, read_proxy, say, stop
+from runner.commands.options import NOT_GIVEN, OPENAI, plural, read_key, read_proxy, stop
 from runner.commands.sending import check_ca_file, need_connections, prices_given, timeouts_of
 
 if TYPE_CHECKING:
@@ -52,13 +52,15 @@ def settings_of(given: dict[str, Any]) -> Settings:
     """How to send; usage errors for what cannot be done."""
     prices = _prices(given)
     need_connections(given["concurrency"], "-c")
+    if given["workers"] > 1 and sys.platform == "win32":
+        raise click.UsageError("--workers needs socket pairs, which Windows has not: leave it out")
     from runner.delivery import Keep
     from runner.settings import Settings
 
     check_ca_file(given["ca_file"])
     return Settings(
         concurrency=given["concurrency"],
-        workers=_workers(given["workers"], given["concurrency"]),
+        workers=given["workers"],
         retries=given["retries"],
         timeouts=timeouts_of(given),
         include_usage=not given["no_usage"],
@@ -77,14 +79,6 @@ def settings_of(given: dict[str, Any]) -> Settings:
         wait_ready=given["wait_ready"] != NOT_GIVEN,
         ready_limit_s=given["wait_ready"] if given["wait_ready"] != NOT_GIVEN else None,
     )
-
-
-def _workers(wanted: int, concurrency: int) -> int:
-    if wanted > 1 and sys.platform == "win32":
-        raise click.UsageError("--workers needs socket pairs, which Windows has not: leave it out")
-    if wanted > concurrency:
-        say(f"note: --workers {wanted} is more than the {concurrency} streams of -c: {concurrency} are used")
-    return min(wanted, concurrency)
 
 
 def _prices(given: dict[str, Any]) -> Prices | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import Result
 
+from tests.conftest import journal_of
 from tests.runner.endpoints import Endpoint, in_thread
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def to(*mocks: Mock) -> list[str]:
 
 
 def journal(run: str = "runs/p") -> list[dict[str, Any]]:
-    path = Path(run) / "records.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return journal_of(run)
 
 
 def session(number: int = -1, run: str = "runs/p") -> dict[str, Any]:
