@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -412,6 +413,8 @@ class _Job:
             # No longer a ceiling over what is in flight, but what was held for good: no record tells of it.
             session.reserved_cost = self.gate.budget.unsettled
         workers = [] if self._shards is None else self._shards.ended
+        if self._shards is not None and self._shards.journal_failure is not None:
+            self._opened.journal.failure = OSError(errno.EIO, self._shards.journal_failure)
         session.gauge |= {**over_all(self._gauge.stop(), workers), **self._paced()}
 
     def _paced(self) -> dict[str, Any]:
