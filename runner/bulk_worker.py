@@ -20,7 +20,7 @@ from runner.engine import told_of
 from runner.fleet import Endpoint
 from runner.gate import Ask
 from runner.gauge import Gauge
-from runner.journal import Journal
+from runner.journal import DYING_TRIES, Journal
 from runner.orders import (
     ORDERS,
     Bye,
@@ -202,7 +202,7 @@ class _Work:
             prices=settings.prices,
             retrying=self._gate,
         )
-        self._journal = Journal(Path(start.journal))
+        self._journal = Journal(Path(start.journal), tries=DYING_TRIES)
         self._size = self._journal.synced_bytes
 
     def _bye(self, gauge: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ if sys.platform != "win32":
 SYNC_INTERVAL_S = 0.5
 SYNC_LINES = 1000
 RETRY_S = 0.5
-_DYING_TRIES = 200
+DYING_TRIES = 200  # to lock what a process writes whose parent is dead
 _BLOCK = 1 << 20
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -92,7 +92,7 @@ def mend(path: Path) -> None:
     """
     fd = os.open(path, _OPEN, 0o644)
     try:
-        lock(fd, path, _DYING_TRIES)
+        lock(fd, path, DYING_TRIES)
         repair(fd, path.with_suffix(".torn"))
         sync(fd)
     finally:
@@ -171,6 +171,7 @@ class Journal:
     Args:
         path: the file; made where there is none.
         write: `os.write`, or a stand-in for tests.
+        tries: to lock it; more, where the last writer may only just be dying.
 
     A full disk takes what is in flight all the same, out of a reserve set aside before (`runner/reserve.py`).
     It counts as full until that reserve can be set aside again.
@@ -180,10 +181,12 @@ class Journal:
         self,
         path: Path,
         write: Callable[[int, bytes], int] = os.write,
+        *,
+        tries: int = 5,
     ) -> None:
         self._fd = os.open(path, _OPEN, 0o644)
         try:
-            lock(self._fd, path)
+            lock(self._fd, path, tries)
             self._size = repair(self._fd, path.with_suffix(".torn"))
         except BaseException:
             os.close(self._fd)
