@@ -105,11 +105,11 @@ class _Job:
             gc.freeze()
             self._gauge.start()
             try:
-                if self._shards is not None:
-                    await self._shards.start()
-                    self._slots.begin()
                 if self._settings.wait_ready:
                     await self._wait_ready(fleet)
+                if self._shards is not None and not self.engine.stopping:
+                    await self._shards.start()
+                    self._slots.begin()
                 await self.engine.run(self._feed())
                 if self._settings.pilot is not None and self._settings.pilot < self._to_send:
                     self.engine.stop("pilot")

@@ -307,8 +307,8 @@ class Shards:
 
     @property
     def synced_bytes(self) -> dict[str, int]:
-        """Of every journal, by its name."""
-        return {shard.path.name: shard.synced.size for shard in self.shards}
+        """Of every journal that is being written, by its name."""
+        return {shard.path.name: shard.synced.size for shard in self.shards if shard.ready.done()}
 
     # -- inside
 

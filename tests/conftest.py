@@ -129,14 +129,22 @@ def words(arguments: tuple[object, ...]) -> list[str]:
 
 
 def journal_of(run: Path | str) -> list[dict[str, Any]]:
-    """The whole lines of a run's journal, of all its files; of a line that is being written nothing."""
+    """The whole lines of a run's journal; those of several workers in the order they were written."""
     from runner.store import journal_files
 
-    return [
-        json.loads(line)
-        for path in journal_files(Path(run))
-        for line in path.read_text(encoding="utf-8").split("\n")[:-1]
-    ]
+    files = [path.read_text(encoding="utf-8").split("\n")[:-1] for path in journal_files(Path(run))]
+    lines = [json.loads(line) for file in files for line in file]
+    if sum(map(bool, files)) > 1:
+        lines.sort(key=lambda line: (line["session"], line["ended_at"] or 0))
+    return lines
+
+
+def rewrite_journal(run: Path | str, lines: list[dict[str, Any]]) -> None:
+    """Have a run's journal hold these lines and no others."""
+    for path in Path(run).glob("records-*.jsonl"):
+        path.unlink()
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (Path(run) / "records.jsonl").write_text(text, encoding="utf-8")
 
 
 @pytest.fixture

@@ -41,10 +41,8 @@ def test_one_process_that_was_the_bottleneck_says_so(
 
 def test_of_several_the_busiest_says_so_as_long_as_there_are_cores() -> None:
     gauge = process(12.0, workers=[process(3.0), process(9.0, 40.0), {"shard": 2, "died": "was killed"}])
-    assert _more_workers(session(gauge), 8) == [
-        "this client's busiest worker used 90% of a core, its event loop was 40 ms late at p99: --workers 4 "
-        "carries more"
-    ]
+    told = "this client's busiest worker used 90% of a core, its event loop was 40 ms late at p99"
+    assert _more_workers(session(gauge), 8) == [f"{told}: --workers 4 carries more"]
     assert "--workers 3 " in _more_workers(session(gauge), 3)[0]
     assert _more_workers(session(gauge), 2) == []
     assert _more_workers(session({"cpu_s": 3.0}), 8) == []  # of an earlier version
@@ -52,8 +50,7 @@ def test_of_several_the_busiest_says_so_as_long_as_there_are_cores() -> None:
 
 def test_what_became_of_workers_that_died_is_said() -> None:
     died = {"shard": 1, "died": "was killed by signal 9 (SIGKILL)", "sent_again": 1, "replaced": False}
-    assert _of_workers(session({"workers": [process(1.0, shard=0), died]})) == [
-        "worker 1 was killed by signal 9 (SIGKILL). What it had written is kept, 1 open prompt went to others; "
-        "none took its place"
-    ]
+    (told,) = _of_workers(session({"workers": [process(1.0, shard=0), died]}))
+    assert told.startswith("worker 1 was killed by signal 9 (SIGKILL). What it had written is kept, ")
+    assert told.endswith(" 1 open prompt went to others; none took its place")
     assert _of_workers(session({})) == []
