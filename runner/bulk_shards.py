@@ -270,12 +270,12 @@ class Shards:
         return None if handed.endpoint is None else await self._hand_out(handed, one.due)
 
     async def _least(self) -> Shard | None:
-        """The worker with the least to do; `None`: there is none, and none will come."""
+        """The worker with the least to do; `None`: there is none, and none will come in time."""
         while True:
             able = [shard for shard in self.shards if shard.worker is not None]
             if able:
                 return min(able, key=lambda shard: len(shard.open))
-            if not self._burials:
+            if not self._burials or self._stopping:
                 return None
             await self._change.wait()
 

@@ -149,13 +149,16 @@ def test_ctrl_c_drains_all_workers_and_twice_cuts_them(
     assert session("out")["ended_by"] == "interrupted"
 
 
-def test_a_worker_that_cannot_start_is_told(cli: Cli, mock: Start) -> None:
-    Path("runs/p").mkdir(parents=True)
-    Path("runs/p/records-1.jsonl").mkdir()
-    result = cli("run", prompts(3), *to(mock()), "--workers", 2)
+def test_a_worker_that_cannot_start_is_told(cli: Cli, mock: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = mock()
+    monkeypatch.setattr("runner.bulk_shards._JOB", "runner.no_such_job:work")
+    result = cli("run", prompts(3), *to(server), "--workers", 2)
     assert result.exit_code == 1
-    assert "records-1.jsonl" in result.stderr
+    assert (
+        "did not start: it broke (ModuleNotFoundError: No module named 'runner.no_such_job')" in result.stderr
+    )
     assert "Traceback" not in result.output
+    assert (session()["ended_by"], server.completions) == ("error", 0)
 
 
 def victim(parent: int) -> int:
