@@ -139,6 +139,15 @@ def journal_of(run: Path | str) -> list[dict[str, Any]]:
     return lines
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes a process has started, whichever of its threads it was (Linux)."""
+    return [
+        int(child)
+        for children in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in children.read_text().split()
+    ]
+
+
 def rewrite_journal(run: Path | str, lines: list[dict[str, Any]]) -> None:
     """Have a run's journal hold these lines and no others."""
     for path in Path(run).glob("records-*.jsonl"):

@@ -19,6 +19,7 @@ import pytest
 
 from runner.journal import is_locked
 from runner.store import journal_files
+from tests.conftest import children_of
 
 if TYPE_CHECKING:
     from tests.conftest import Mock
@@ -411,7 +412,8 @@ def test_a_file_may_grow_again(tmp_path: Path, mock_process: Callable[..., Mock]
     assert child.stderr is not None
     while "the disk is full" not in (line := child.stderr.readline()):
         assert line, "ended without a word"
-    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    for pid in (child.pid, *children_of(child.pid)):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     err = child.communicate(timeout=60)[1]
     assert child.returncode == 0, err
     assert "there is room on the disk again: sending goes on" in err

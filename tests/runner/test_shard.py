@@ -31,7 +31,7 @@ class Line:
         self.budget = Budget(100.0, 0.0, save) if worst else None
         if self.budget is not None:
             self.budget.ceiling = 100.0
-        self.endpoint = Endpoint(None, "http://there/v1")  # type: ignore[arg-type] - nothing is sent here
+        self.endpoint = Endpoint(None, "http://there/v1")  # type: ignore[arg-type]  # nothing is sent here
         self.gate = Gate(Fleet([self.endpoint]), budget=self.budget)
         self.faults: list[BaseException] = []
         self.rooms = 0

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from tests.conftest import Mock, journal_of
+from tests.conftest import Mock, children_of, journal_of
 
 Cli = Callable[..., Result]
 Start = Callable[..., Mock]
@@ -117,7 +117,7 @@ def test_a_worker_that_is_killed_costs_nothing_that_was_written(
     file = prompts(400)
     child = spawn("run", file, *to(mock), "-c", 16, "--workers", 2, "-o", "out", cwd=here)
     until(lambda: mock.completions > 60, child)
-    os.kill(victim(child.pid), signal.SIGKILL)
+    os.kill(children_of(child.pid)[0], signal.SIGKILL)
     err = child.communicate(timeout=60)[1]
     assert child.returncode == 0, err
     assert len(content("out")) == 400
@@ -159,11 +159,3 @@ def test_a_worker_that_cannot_start_is_told(cli: Cli, mock: Start, monkeypatch: 
     )
     assert "Traceback" not in result.output
     assert (session()["ended_by"], server.completions) == ("error", 0)
-
-
-def victim(parent: int) -> int:
-    """One of a process's children, whichever of its threads it is of."""
-    for children in Path(f"/proc/{parent}/task").glob("*/children"):
-        for pid in children.read_text().split():
-            return int(pid)
-    raise AssertionError("no worker")
