@@ -83,7 +83,7 @@ def test_several_workers_give_what_one_process_gives_and_any_number_goes_on(cli:
 
 
 def test_a_rate_is_that_of_all_workers(cli: Cli, mock: Start) -> None:
-    server = mock(log=Path("mock.log"), tokens=1)
+    server = mock(log=Path("mock.log"), tokens=1, ttft_ms=300)
     result = cli("run", prompts(16), *to(server), "--workers", 2, "--rpm", 1200, "-c", 8)
     assert result.exit_code == 0, result.output
     server.stop()
