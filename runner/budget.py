@@ -90,6 +90,10 @@ class Budget:
         if not hold.past:
             self._holds.discard(hold)
 
+    def lose(self, hold: Hold) -> Hold:
+        """No record will ever tell of what it was charged: that stays held. Returns one to go on with."""
+        return Hold() if hold.past else hold
+
     def settle(self, hold: Hold) -> None:
         """The request's record is written: what it held is spent."""
         self.reserved -= hold.amount

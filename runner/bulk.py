@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -17,54 +18,34 @@ from typing import Any
 import msgspec
 
 from runner.budget import Budget
+from runner.bulk_shards import Shards
 from runner.client import Client
-from runner.delivery import Delivery, Keep
+from runner.delivery import Delivery
 from runner.engine import Engine
 from runner.fleet import Endpoint, Fleet
 from runner.gate import Ask, Gate
+from runner.gauge import Gauge, over_all
 from runner.limits import Breaker, Slots
 from runner.on_loop import run_on_loop
+from runner.orders import Start
 from runner.pacing import Adaptive
-from runner.prices import Prices, amount, bound_of, worst_case
+from runner.prices import amount, bound_of, worst_case
 from runner.progress import Progress, Snapshot
 from runner.ready import Purse, ready_body, wait_ready
 from runner.redact import Redactor
+from runner.retrying import Retrying
 from runner.rundir import Opened, write_manifest
+from runner.settings import Settings
 from runner.spent import Spent, spent_before
 from runner.store import PROGRESS
 from runner.store import Progress as ProgressFile
 from runner.target import Target, without_query
-from runner.timeouts import Timeouts
 from runner.transport import open_session
 from scenarios.prompts import Plan
 from scenarios.request import Request, digest64
 
 _TICK_S = 0.5
 _TURN_S = 0.0005  # how long settled rows may be skipped before the loop gets its turn
-
-
-class Settings(msgspec.Struct, frozen=True):
-    """How to send, as opposed to what."""
-
-    concurrency: int = 32
-    retries: int = 3
-    timeouts: Timeouts = Timeouts()
-    include_usage: bool = True
-    keep: Keep = Keep()
-    keep_headers: tuple[str, ...] = ()
-    grace_s: float | None = 25.0
-    verify: bool = True
-    ca_file: str | None = None
-    rpm: float | None = None
-    tpm: float | None = None
-    adaptive: bool = False
-    prices: Prices | None = None
-    max_cost: float | None = None
-    least_cost: float = 0.0  # under `max_cost`: no request's worst case is below it
-    pilot: int | None = None
-    stop_after: int | None = None
-    wait_ready: bool = False
-    ready_limit_s: float | None = None
 
 
 def run_bulk(
@@ -85,6 +66,7 @@ def run_bulk(
 class _Job:
     engine: Engine  # there once `main` has begun
     gate: Gate
+    _slots: Slots
 
     def __init__(
         self,
@@ -106,29 +88,43 @@ class _Job:
         self._misfits = 0  # requests that cost more than --max-cost leaves
         self._misfit = ""  # of the first of them
         self._adaptive = Adaptive(settings.concurrency) if settings.adaptive else None
+        self._shards: Shards | None = None  # with more than one worker
+        self._gauge = Gauge()
 
     async def main(self) -> None:
         journal = self._opened.journal
         async with AsyncExitStack() as stack:
             fleet = Fleet([await self._endpoint(stack, target) for target in self._targets], self._tell)
             self.engine = self._engine(fleet)
-            journal.start(self.engine.on_full)
+            if self._shards is None:
+                journal.start(self.engine.on_full)
             self._catch_signals()
             ticker = asyncio.create_task(self._tick())
             # What exists now lives as long as the run: keep the collector from walking it over and over.
             gc.collect()
             gc.freeze()
+            self._gauge.start()
             try:
                 if self._settings.wait_ready:
                     await self._wait_ready(fleet)
+                if self._shards is not None and not self.engine.stopping:
+                    await self._shards.start()
+                    self._slots.begin()
                 await self.engine.run(self._feed())
                 if self._settings.pilot is not None and self._settings.pilot < self._to_send:
                     self.engine.stop("pilot")
                 elif self._misfits:
                     self.engine.stop("budget", self._why_over())
             finally:
-                ticker.cancel()
-                self._note_end()
+                await self._end(ticker)
+
+    async def _end(self, ticker: asyncio.Task[None]) -> None:
+        try:
+            if self._shards is not None:
+                await self._shards.finish()
+        finally:
+            ticker.cancel()
+            self._note_end()
 
     async def _endpoint(self, stack: AsyncExitStack, target: Target) -> Endpoint:
         settings = self._settings
@@ -148,7 +144,7 @@ class _Job:
     def _engine(self, fleet: Fleet) -> Engine:
         settings, opened = self._settings, self._opened
         adaptive = self._adaptive
-        slots = Slots(adaptive.limit if adaptive is not None else settings.concurrency)
+        self._slots = slots = Slots(adaptive.limit if adaptive is not None else settings.concurrency)
         self.gate = Gate(
             fleet,
             rpm=settings.rpm,
@@ -158,17 +154,12 @@ class _Job:
             resize=slots.resize,
             tell=self._tell,
         )
-        delivery = Delivery(
-            self.gate,
-            session=opened.session.number,
-            anchor_ns=opened.session.anchor_ns,
-            retries=settings.retries,
-            include_usage=settings.include_usage,
-            keep=settings.keep,
-            prices=settings.prices,
+        breaker = Breaker(answered=opened.answered > 0)
+        engine = (
+            self._engine_here(slots, breaker)
+            if settings.workers == 1
+            else self._engine_of_workers(slots, breaker)
         )
-        engine = Engine(delivery, opened.journal, slots, Breaker(answered=opened.answered > 0), self._tell)
-        delivery.on_first_token = engine.first_token
         self.gate.on_over = self._over
         self.gate.on_unsaved = lambda why: engine.stop("disk_full", why)
         self.gate.on_shut = lambda wait_s: engine.stop(
@@ -177,6 +168,41 @@ class _Job:
         self.gate.on_dead = lambda down_s: engine.stop(
             "circuit_breaker", f"the server has given no answer for {down_s:,.0f} s"
         )
+        return engine
+
+    def _engine_here(self, slots: Slots, breaker: Breaker) -> Engine:
+        settings, session = self._settings, self._opened.session
+        delivery = Delivery(
+            self.gate,
+            session=session.number,
+            anchor_ns=session.anchor_ns,
+            retries=settings.retries,
+            include_usage=settings.include_usage,
+            keep=settings.keep,
+            prices=settings.prices,
+        )
+        engine = Engine(delivery, self._opened.journal, slots, breaker, self._tell)
+        delivery.on_first_token = engine.first_token
+        return engine
+
+    def _engine_of_workers(self, slots: Slots, breaker: Breaker) -> Engine:
+        settings, session = self._settings, self._opened.session
+        start = Start("", session.number, session.anchor_ns, self._targets, self._redact.secrets, settings)
+        retrying = Retrying(self.gate, settings.retries)
+        shards = Shards(self._opened.path, start, self.gate, retrying, self._redact, self._tell)
+        engine = Engine(
+            shards,
+            shards,
+            slots,
+            breaker,
+            self._tell,
+            told=lambda sent: sent.told,
+            encode=lambda sent: sent,  # its worker writes the line
+        )
+        shards.on_first_token = engine.first_token
+        shards.on_full = engine.on_full
+        shards.on_broken = lambda why: engine.stop("error", why)
+        self._shards = shards
         return engine
 
     def _budget(self) -> Budget | None:
@@ -252,7 +278,7 @@ class _Job:
     def snapshot(self) -> Snapshot:
         tally = self.engine.tally
         # Which of the lines on the disk are of cancelled ones is not known before the end: it is never more.
-        self._done = max(self._done, self._opened.journal.synced_lines - tally.cut)
+        self._done = max(self._done, self._synced_lines - tally.cut)
         return Snapshot(
             done=self._done,
             failed=tally.status["error"],
@@ -261,6 +287,10 @@ class _Job:
             state="stopping" if self.engine.stopping else self.gate.state(),
             cancelled=tally.cut,
         )
+
+    @property
+    def _synced_lines(self) -> int:
+        return (self._shards or self._opened.journal).synced_lines
 
     # -- requests in
 
@@ -341,10 +371,11 @@ class _Job:
     async def _tick(self) -> None:
         while True:
             # At once: else `status` would count what may not be on the disk yet, and take it back.
-            await asyncio.to_thread(self._show, self.snapshot())
+            synced = {} if self._shards is None else self._shards.synced_bytes
+            await asyncio.to_thread(self._show, self.snapshot(), synced)
             await asyncio.sleep(_TICK_S)
 
-    def _show(self, snapshot: Snapshot) -> None:
+    def _show(self, snapshot: Snapshot, synced: dict[str, int]) -> None:
         self._progress.show(snapshot)
         opened = self._opened
         told = ProgressFile(
@@ -356,6 +387,7 @@ class _Job:
             in_flight=snapshot.in_flight,
             synced_bytes=opened.journal.synced_bytes,
             state=snapshot.state or "running",
+            synced=synced,
         )
         path = opened.path / PROGRESS
         beside = path.with_name(f".{PROGRESS}.{os.getpid()}")
@@ -380,7 +412,10 @@ class _Job:
         if self.gate.budget is not None:
             # No longer a ceiling over what is in flight, but what was held for good: no record tells of it.
             session.reserved_cost = self.gate.budget.unsettled
-        session.gauge |= {"cpu_s": round(time.process_time(), 3), **self._paced()}
+        workers = [] if self._shards is None else self._shards.ended
+        if self._shards is not None and self._shards.journal_failure is not None:
+            self._opened.journal.failure = OSError(errno.EIO, self._shards.journal_failure)
+        session.gauge |= {**over_all(self._gauge.stop(), workers), **self._paced()}
 
     def _paced(self) -> dict[str, Any]:
         """What held requests back."""

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,28 +14,18 @@ from runner.answer import BYTES_A_TOKEN
 from runner.billed import attempt_cost, charged, may_be_billed, was_stale
 from runner.chunks import clean
 from runner.client import Outcome
-from runner.fleet import BUSY, Endpoint
+from runner.fleet import Endpoint
 from runner.gate import Ask, Gate
 from runner.prices import Price, Prices, bound_of, worst_case
-from runner.record import (
-    Attempt,
-    CancelledBy,
-    Connection,
-    Error,
-    ErrorKind,
-    Phase,
-    Record,
-    tokens,
-)
-from runner.retry import HINT_CAP_S, WaitFor, attempts_left, backoff_s, hint_s, is_retryable, wait_s
+from runner.record import Attempt, CancelledBy, Connection, Phase, Record, tokens
+from runner.retry import WaitFor
+from runner.retrying import Course, Failure, Next, Retrying
 from runner.stream import Stream
 from scenarios.answer_limit import choices_asked, most_tokens
 from scenarios.request import Request
 
 _encode = msgspec.json.Encoder().encode
 _A_WAIT_NS = 1_000_000  # what is shorter is our own work, and no wait
-_SHARED_STEPS = 4
-_NOT_COUNTED = frozenset({"stale_connection", "other_endpoint"})  # as retries
 
 
 class Keep(msgspec.Struct, frozen=True):
@@ -54,16 +44,6 @@ class About(msgspec.Struct, frozen=True):
     asked_output_tokens: int | None = None
     leave_after_tokens: int | None = None
     patience_s: float | None = None  # from when it was due, until the first token
-
-
-class _Course(msgspec.Struct):
-    """How far a request has come."""
-
-    made: int = 0  # retries
-    fresh: bool = False  # it has met a stale connection
-    since: int = 0  # when it failed first
-    # Since the last retry that counted: where it was refused, and how. Each is asked once for nothing.
-    tried: dict[Endpoint, Error] = msgspec.field(default_factory=dict)
 
 
 class Prepared(msgspec.Struct):
@@ -87,6 +67,62 @@ def added_fields(include_usage: bool) -> dict[str, Any]:
     return {"stream": True, **({"stream_options": {"include_usage": True}} if include_usage else {})}
 
 
+def prepare(
+    request: Request, add: dict[str, Any], prices: Prices | None, *, limited: bool = False
+) -> Prepared:
+    """Make the body that goes over the wire.
+
+    Args:
+        request: what to send.
+        add: from `added_fields`.
+        prices: what tokens cost, where it is known.
+        limited: spending is.
+
+    Raises:
+        UnboundedError: spending is limited, and nobody can say what this request costs at most.
+    """
+    body = {**request.body, **add}
+    data = _encode(body)
+    ask, price = Ask(size=len(data), most_tokens=most_tokens(body), row=request.index), None
+    if prices is not None:
+        price = prices.of(body.get("model"))
+        if limited:
+            ask.worst = bound_of(body, len(data), prices)
+        elif price is not None:
+            ask.worst = worst_case(body, len(data), price) or 0.0
+    return Prepared(request, body, data, ask, price, choices_asked(body))
+
+
+class Hears(Protocol):
+    """Lets a request go, and hears of its attempts: a `Gate`, or what stands for one in another process."""
+
+    @property
+    def limits_cost(self) -> bool: ...  # noqa: D102
+    @property
+    def counts_tokens(self) -> bool: ...  # noqa: D102
+    async def pass_(self, ask: Ask) -> Endpoint | None: ...  # noqa: D102
+    def may_go(self, ask: Ask, endpoint: Endpoint) -> bool: ...  # noqa: D102
+    def head(self, ask: Ask, endpoint: Endpoint, status: int) -> None: ...  # noqa: D102
+    def first_token(self, endpoint: Endpoint, sent_at: int, at: int) -> None: ...  # noqa: D102
+    def ended(  # noqa: D102
+        self, ask: Ask, endpoint: Endpoint, *, ok: bool, headless: bool, charge: float
+    ) -> None: ...
+    def used(self, ask: Ask, prompt: int, completion: int, *, whole: bool = True) -> None: ...  # noqa: D102
+    def used_at_least(self, ask: Ask, tokens: float) -> None: ...  # noqa: D102
+    def unused(self, ask: Ask, *, sent: bool = True) -> None: ...  # noqa: D102
+    def written(self, ask: Ask) -> None: ...  # noqa: D102
+
+
+class Decides(Protocol):
+    """Says whether there is another attempt, when it may go (`runner/retrying.py`)."""
+
+    def stop(self) -> None: ...  # noqa: D102
+    async def again(  # noqa: D102
+        self, ask: Ask, endpoint: Endpoint, failure: Failure, course: Course
+    ) -> Next | None: ...
+    async def held(self, ask: Ask, course: Course) -> Endpoint | None: ...  # noqa: D102
+
+
 class Delivery:
     """Sends requests until each is answered, or will not be.
 
@@ -99,11 +135,12 @@ class Delivery:
         keep: what records hold.
         prices: what tokens cost, where it is known.
         rng: jitter of the waits.
+        retrying: decides on further attempts, where that is not for the gate's own process to do.
     """
 
     def __init__(
         self,
-        gate: Gate,
+        gate: Hears,
         *,
         session: int,
         anchor_ns: int,
@@ -112,24 +149,25 @@ class Delivery:
         keep: Keep | None = None,
         prices: Prices | None = None,
         rng: random.Random | None = None,
+        retrying: Decides | None = None,
     ) -> None:
         self._gate = gate
         self._session = session
         self._anchor = anchor_ns
-        self._retries = retries
         self._keep = keep or Keep()
         self._prices = prices
-        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self.on_first_token: Callable[[], None] | None = None  # told of every answer's first token
         self._add = added_fields(include_usage)
         self._live: set[Stream] = set()
         self._cut_by: CancelledBy | None = None
-        self._stopping = asyncio.Event()
+        if retrying is None:
+            assert isinstance(gate, Gate)  # what stands for one elsewhere decides there, too
+            retrying = Retrying(gate, retries, rng)
+        self._retrying = retrying
 
     def stop(self) -> None:
         """No attempt is begun any more: what waits for one fails with the error it had."""
-        self._stopping.set()
-        self._gate.stop()
+        self._retrying.stop()
 
     def cut(self, by: CancelledBy) -> None:
         """Close every connection that is still being answered on."""
@@ -153,16 +191,7 @@ class Delivery:
         Raises:
             UnboundedError: spending is limited, and nobody can say what this request costs at most.
         """
-        body = {**request.body, **self._add}
-        data = _encode(body)
-        ask, price = Ask(size=len(data), most_tokens=most_tokens(body), row=request.index), None
-        if self._prices is not None:
-            price = self._prices.of(body.get("model"))
-            if self._gate.budget is not None:
-                ask.worst = bound_of(body, len(data), self._prices)
-            elif price is not None:
-                ask.worst = worst_case(body, len(data), price) or 0.0
-        return Prepared(request, body, data, ask, price, choices_asked(body))
+        return prepare(request, self._add, self._prices, limited=self._gate.limits_cost)
 
     async def admit(self, prepared: Prepared) -> bool:
         """Wait until the request may go for the first time. False: it must not (the run stops, or it costs
@@ -183,7 +212,7 @@ class Delivery:
     async def send(self, prepared: Prepared, scheduled_at: int, phase: Phase = "measure") -> Record:
         """Send an admitted request until there is a record to keep. `scheduled_at` is `monotonic_ns`."""
         attempts: list[Attempt] = []
-        course = _Course()
+        course = Course()
         prepared.due = scheduled_at
         endpoint = prepared.endpoint
         assert endpoint is not None
@@ -192,32 +221,26 @@ class Delivery:
             error = outcome.error
             if error is None:
                 break
-            course.since = course.since or time.monotonic_ns()
-            again = self._again(prepared, endpoint, stream, error, course)
-            if again is None:
-                break
-            wait_s, wait_for = again
-            since = time.monotonic_ns()
-            after = await self._after(prepared, wait_s, self._next(course, wait_for))
+            since, at = time.monotonic_ns(), stream.sent_at or stream.started_at
+            failure = Failure(error, was_stale(stream, error), stream.headers, at)
+            after = await self._retrying.again(prepared.ask, endpoint, failure, course)
             if after is None:
                 break
             waited = time.monotonic_ns() - since
             waited = waited if waited >= _A_WAIT_NS else 0
-            attempts.append(self._past(prepared, endpoint, stream, outcome, waited, wait_for))
-            endpoint = after
+            attempts.append(self._past(prepared, endpoint, stream, outcome, waited, after.wait_for))
+            endpoint = after.endpoint
         return self._record(prepared, endpoint, stream, outcome, attempts, scheduled_at, phase)
 
     async def _sent(
-        self, prepared: Prepared, endpoint: Endpoint, course: _Course
+        self, prepared: Prepared, endpoint: Endpoint, course: Course
     ) -> tuple[Endpoint, Stream, Outcome]:
         """One attempt that was sent. While it connected, a cool-down may have begun: then it waits again."""
         while True:
             stream, outcome = await self._attempt(prepared, endpoint, course.fresh)
             if not stream.held:
                 return endpoint, stream, outcome
-            self._gate.unused(prepared.ask, sent=False)
-            avoid = frozenset(course.tried)
-            after = await self._gate.pass_(prepared.ask, retry=True, made=course.made, avoid=avoid)
+            after = await self._retrying.held(prepared.ask, course)
             if after is None:
                 return endpoint, stream, outcome
             endpoint = after
@@ -291,84 +314,6 @@ class Delivery:
             gate.unused(ask)
         else:
             gate.used_at_least(ask, prompt + completion)
-
-    # -- again
-
-    def _again(
-        self, prepared: Prepared, endpoint: Endpoint, stream: Stream, error: Error, course: _Course
-    ) -> tuple[float, WaitFor] | None:
-        """How long a failed attempt is waited after, and why; `None` where it was the last."""
-        if was_stale(stream, error) and not course.fresh:
-            # The server had closed this kept connection without saying so: the request was never read.
-            return 0.0, "stale_connection"
-        may_leave = self._gate.failed(prepared.ask, endpoint, error, course.tried)
-        course.tried[endpoint] = error
-        gone = error.kind is ErrorKind.CONNECT and endpoint.proven  # a server that restarts, say
-        if error.kind in BUSY or gone:
-            return self._busy(prepared, endpoint, stream, error, course)
-        if self._stopping.is_set():
-            return None
-        if error.kind is ErrorKind.CONNECT and self._gate.elsewhere(course.tried):
-            return 0.0, "other_endpoint"
-        if error.retryable and attempts_left(error.kind, self._retries, course.made):
-            wait = wait_s(stream.headers, course.made, self._rng, time.time())
-            # A hint that is too long is that endpoint's own.
-            return wait or ((0.0, "other_endpoint") if self._gate.elsewhere(course.tried) else None)
-        return (0.0, "other_endpoint") if may_leave and not is_retryable(error.kind) else None
-
-    def _busy(
-        self, prepared: Prepared, endpoint: Endpoint, stream: Stream, error: Error, course: _Course
-    ) -> tuple[float, WaitFor] | None:
-        """The refusal of one request is a word to all of them: the endpoint cools down, the gate waits."""
-        gate, made = self._gate, course.made
-        hint = hint_s(stream.headers, time.time())
-        # The run's refusals in a row count too, up to 8 s: whether the server is back, only asking tells.
-        backoff = backoff_s(max(min(made, _SHARED_STEPS), min(endpoint.refusals, _SHARED_STEPS)), self._rng)
-        seconds, wait_for = hint or (backoff, "backoff")
-        seconds = seconds or backoff  # "at once", said by one that refuses, would be a storm
-        why = f"{endpoint.base_url} " + (
-            "cannot be reached"
-            if error.kind is ErrorKind.CONNECT
-            else "asks for less"
-            if hint is not None
-            else f"refuses ({error.kind})"
-        )
-        gate.busy(prepared.ask, endpoint, stream.sent_at or stream.started_at, int(seconds * 1e9), why)
-        if self._stopping.is_set():
-            return None
-        if gate.elsewhere(course.tried):
-            return 0.0, "other_endpoint"
-        if gate.shut() or (seconds > HINT_CAP_S and not gate.cools):
-            return None
-        # A refusal is seldom the request's own fault: what has answered before gets time, not attempts.
-        patient = self._retries > 0 and gate.patient(endpoint, course.since)
-        return (0.0, wait_for) if patient or attempts_left(error.kind, self._retries, made) else None
-
-    def _next(self, course: _Course, wait_for: WaitFor) -> tuple[int, frozenset[Endpoint]]:
-        """Count the next attempt: the retries made with it, and which endpoints it should not go to."""
-        if wait_for == "stale_connection":
-            course.fresh = True
-            return course.made, frozenset()
-        avoid = frozenset(course.tried)
-        if wait_for not in _NOT_COUNTED:
-            course.made += 1
-            course.tried.clear()
-        return course.made, avoid
-
-    async def _after(
-        self, prepared: Prepared, seconds: float, next_: tuple[int, frozenset[Endpoint]]
-    ) -> Endpoint | None:
-        """Wait, and pass the gate once more. `None`: it must not."""
-        if seconds > 0:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pass
-        if self._stopping.is_set():
-            return None
-        made, avoid = next_
-        return await self._gate.pass_(prepared.ask, retry=True, made=made, avoid=avoid)
 
     # -- the record
 

@@ -6,15 +6,18 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+import msgspec
 
 from runner.delivery import encode_line
 from runner.limits import Breaker, Slots
-from runner.record import CancelledBy, Error, ErrorKind, Record
+from runner.record import CancelledBy, Error, ErrorKind, Record, Status
 from runner.store import EndedBy
 from scenarios.request import Request
 
 DISK_WAIT_S = 30.0
+_MOST_TOKENS = 1 << 53  # a server that says more says nothing
 
 
 class Sender(Protocol):
@@ -23,7 +26,7 @@ class Sender(Protocol):
     def prepare(self, request: Request) -> Any: ...  # noqa: D102
     def admit(self, prepared: Any) -> Awaitable[bool]: ...  # noqa: D102
     def withdraw(self, prepared: Any) -> None: ...  # noqa: D102
-    def send(self, prepared: Any, scheduled_at: int) -> Awaitable[Record]: ...  # noqa: D102
+    def send(self, prepared: Any, scheduled_at: int) -> Awaitable[Any]: ...  # noqa: D102
     def written(self, prepared: Any) -> None: ...  # noqa: D102
     def stop(self) -> None: ...  # noqa: D102
     def cut(self, by: CancelledBy) -> None: ...  # noqa: D102
@@ -32,7 +35,7 @@ class Sender(Protocol):
 class Sink(Protocol):
     """Where lines go (`runner/journal.py`)."""
 
-    def append(self, line: bytes) -> asyncio.Future[bool]: ...  # noqa: D102
+    def append(self, line: Any) -> Awaitable[bool]: ...  # noqa: D102
     @property
     def room_needed(self) -> int: ...  # noqa: D102
     @property
@@ -40,6 +43,31 @@ class Sink(Protocol):
     @property
     def unsafe(self) -> bool: ...  # noqa: D102
     def give_up(self) -> None: ...  # noqa: D102
+
+
+class Told(msgspec.Struct, frozen=True, array_like=True):
+    """What the load has to know of a request that is over. `lost`: no record tells of it, its worker died."""
+
+    status: Status | Literal["lost"]
+    cancelled_by: CancelledBy | None = None
+    error: Error | None = None
+    begun: bool = False  # a token of its answer had come
+    attempts: int = 0  # earlier ones
+    completion_tokens: int | None = None  # as far as the server told
+
+
+def told_of(record: Record) -> Told:
+    """The same of a record."""
+    usage = record.usage or record.usage_partial or {}
+    told = usage.get("completion_tokens")
+    return Told(
+        record.status,
+        record.cancelled_by,
+        record.error,
+        record.first_token_at is not None,
+        len(record.attempts),
+        told if isinstance(told, int) and abs(told) < _MOST_TOKENS else None,
+    )
 
 
 class Tally:
@@ -62,15 +90,16 @@ class Tally:
 
     def add(self, record: Record) -> None:
         """Count one record."""
-        self.status[record.status] += 1
-        self.cut += record.status == "cancelled" and record.cancelled_by != "stop_rule"
-        if record.error is not None:
-            self.errors[str(record.error.kind)] += 1
-        self.retries += len(record.attempts)
-        usage = record.usage or record.usage_partial or {}
-        told = usage.get("completion_tokens")
-        if isinstance(told, int):
-            self.completion_tokens += told
+        self.count(told_of(record))
+
+    def count(self, told: Told) -> None:
+        """Count one request that is over."""
+        self.status[told.status] += 1
+        self.cut += told.status == "cancelled" and told.cancelled_by != "stop_rule"
+        if told.error is not None:
+            self.errors[str(told.error.kind)] += 1
+        self.retries += told.attempts
+        self.completion_tokens += told.completion_tokens or 0
 
 
 class Engine:
@@ -82,10 +111,20 @@ class Engine:
         slots: concurrency.
         breaker: says when nothing works.
         tell: shows one line to the user.
+        told: what the load has to know of what `delivery` sent.
+        encode: that as the line `journal` takes.
     """
 
     def __init__(
-        self, delivery: Sender, journal: Sink, slots: Slots, breaker: Breaker, tell: Callable[[str], None]
+        self,
+        delivery: Sender,
+        journal: Sink,
+        slots: Slots,
+        breaker: Breaker,
+        tell: Callable[[str], None],
+        *,
+        told: Callable[[Any], Told] = told_of,
+        encode: Callable[[Any], Any] = encode_line,
     ) -> None:
         self.tally = Tally()
         self.ended_by: EndedBy = "finished"
@@ -95,6 +134,8 @@ class Engine:
         self._slots = slots
         self._breaker = breaker
         self._tell = tell
+        self._told = told
+        self._encode = encode
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._room = asyncio.Event()
@@ -244,11 +285,12 @@ class Engine:
 
     async def _one(self, prepared: Any, free_since: int) -> None:
         try:
-            record = await self._delivery.send(prepared, free_since)
-            self.tally.add(record)
-            line = encode_line(record)
-            self._judge(record)
-            del record
+            sent = await self._delivery.send(prepared, free_since)
+            told = self._told(sent)
+            self.tally.count(told)
+            line = self._encode(sent)
+            self._judge(told)
+            del sent
             # The place is kept until the line is written: a kill costs at most what is in flight.
             if await self._journal.append(line):
                 self._delivery.written(prepared)
@@ -257,12 +299,12 @@ class Engine:
         finally:
             self._slots.release()
 
-    def _judge(self, record: Record) -> None:
-        if record.status == "cancelled":
+    def _judge(self, told: Told) -> None:
+        if told.status in {"cancelled", "lost"}:
             return
-        if self._breaker.note(record.error, begun=record.first_token_at is not None) and not self.stopping:
+        if self._breaker.note(told.error, begun=told.begun) and not self.stopping:
             error = self._breaker.tripped
             assert error is not None
             self.stop("circuit_breaker", error.message)
-        if record.status == "ok":
+        if told.status == "ok":
             self._slots.open_all()

@@ -60,6 +60,7 @@ class Endpoint:
         self.down_since: int | None = None  # nothing but refusals since
         self.epoch = 0
         self.refused_rows = 0  # in a row, with what may be a row's own fault
+        self.on_epoch: Callable[[], None] = lambda: None  # told when another begins
         self._cooled = 0  # the epoch its last cool-down began
         self._rested = 0  # the epoch its last rest began
         self._failures = 0  # in a row, of kinds that speak of its health
@@ -135,6 +136,7 @@ class Endpoint:
         self.epoch += 1
         self._unanswered = 0
         self._window = 1
+        self.on_epoch()
         return self.epoch
 
 

@@ -37,6 +37,7 @@ class Ask(msgspec.Struct):
     hold: Hold = msgspec.field(default_factory=Hold)
     guessed: float = 0.0  # tokens the meter was told
     epoch: int = 0  # of the endpoint, when its attempt went there
+    number: int = 0  # of the request, where it is another process's to let it go
 
 
 class Gate:
@@ -344,6 +345,11 @@ class Gate:
             self._requests.correct(-1)
         if self._waiting:
             self._pump()
+
+    @property
+    def limits_cost(self) -> bool:
+        """Whether nothing may go of which nobody knows what it costs at most."""
+        return self.budget is not None
 
     @property
     def counts_tokens(self) -> bool:

@@ -162,6 +162,24 @@ class Gauge:
             self._paused_ns += pause
 
 
+def over_all(own: dict[str, Any], workers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What several processes measured, as one: CPU summed up, and of lag and garbage pauses the worst.
+
+    Args:
+        own: of the parent, from `Gauge.stop`.
+        workers: of each worker the same, with whatever else is known of it; of one that died, only that.
+    """
+    all_ = [own, *(worker for worker in workers if "cpu" in worker)]
+    user_s, system_s = (sum(one["cpu"][kind] for one in all_) for kind in ("user_s", "system_s"))
+    out = {
+        "cpu_s": round(user_s + system_s, 3),
+        "lag": max((one["lag"] for one in all_), key=lambda lag: lag["p99_ms"] or 0.0),
+        "gc": max((one["gc"] for one in all_), key=lambda gc: gc["max_ms"]),
+        "cpu": {"user_s": user_s, "system_s": system_s, "wall_s": own["cpu"]["wall_s"]},
+    }
+    return out if not workers else {**out, "parent": own, "workers": workers}
+
+
 def _cpu_s() -> tuple[float, float]:
     if sys.platform == "win32":
         times = os.times()

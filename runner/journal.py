@@ -28,6 +28,7 @@ if sys.platform != "win32":
 SYNC_INTERVAL_S = 0.5
 SYNC_LINES = 1000
 RETRY_S = 0.5
+DYING_TRIES = 200  # to lock what a process writes whose parent is dead
 _BLOCK = 1 << 20
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -45,19 +46,23 @@ def sync(fd: int) -> None:
         os.fsync(fd)
 
 
-def lock(fd: int, path: Path) -> None:
+def lock(fd: int, path: Path, tries: int = 5) -> None:
     """Take the kernel's lock on an open journal; it ends with its holder.
+
+    Args:
+        fd, path: of the journal.
+        tries: 50 ms apart. `status` looks at the lock by holding it for an instant.
 
     Raises:
         StoreError: another process holds it.
     """
     if sys.platform == "win32":
         return
-    for _ in range(5):
+    for _ in range(tries):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            time.sleep(0.05)  # `status` looks at the lock by holding it for an instant
+            time.sleep(0.05)
         else:
             return
     raise StoreError(
@@ -77,6 +82,21 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return True
     return False
+
+
+def mend(path: Path) -> None:
+    """Repair a journal whose writer is dead, or dying of its parent's death, and have it all on the disk.
+
+    Raises:
+        StoreError: a process still writes it.
+    """
+    fd = os.open(path, _OPEN, 0o644)
+    try:
+        lock(fd, path, DYING_TRIES)
+        repair(fd, path.with_suffix(".torn"))
+        sync(fd)
+    finally:
+        os.close(fd)
 
 
 def repair(fd: int, torn: Path) -> int:
@@ -151,6 +171,7 @@ class Journal:
     Args:
         path: the file; made where there is none.
         write: `os.write`, or a stand-in for tests.
+        tries: to lock it; more, where the last writer may only just be dying.
 
     A full disk takes what is in flight all the same, out of a reserve set aside before (`runner/reserve.py`).
     It counts as full until that reserve can be set aside again.
@@ -160,10 +181,12 @@ class Journal:
         self,
         path: Path,
         write: Callable[[int, bytes], int] = os.write,
+        *,
+        tries: int = 5,
     ) -> None:
         self._fd = os.open(path, _OPEN, 0o644)
         try:
-            lock(self._fd, path)
+            lock(self._fd, path, tries)
             self._size = repair(self._fd, path.with_suffix(".torn"))
         except BaseException:
             os.close(self._fd)

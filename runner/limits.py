@@ -26,6 +26,10 @@ class Slots:
         self._free_since: deque[int] = deque([monotonic_ns()])
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    def begin(self) -> None:
+        """The load begins only now: so far, no place was free for a request."""
+        self._free_since = deque(monotonic_ns() for _ in self._free_since)
+
     async def take(self) -> int:
         """Wait for a place. Returns the instant (`monotonic_ns`) it became free."""
         while not self._free_since:

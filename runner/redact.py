@@ -40,6 +40,7 @@ class Redactor:
     """
 
     def __init__(self, secrets: list[str]) -> None:
+        self.secrets = secrets  # for another process to make the same of
         plain = {form for secret in secrets for form in (secret, _unescaped(secret))}
         plain = {form for form in plain if len(form) >= _SHORTEST}
         forms = plain | {form for secret in plain for form in _in_base64(secret)}

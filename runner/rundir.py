@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from runner.again import Again, wanted_again
-from runner.journal import Journal, sync
+from runner.journal import Journal, mend, sync
 from runner.mismatch import mismatch
 from runner.record import SCHEMA_VERSION
 from runner.store import (
@@ -34,6 +35,7 @@ from runner.store import (
     StoreError,
     build_index,
     inside,
+    journal_files,
     load_manifest,
 )
 from runner.target import without_query
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 DATASETS = {".jsonl", ".csv", ".parquet"}
+_JOURNALS = re.compile(r"records(-\d+)?\.(jsonl|torn)\Z")
 
 
 class Opened(msgspec.Struct):
@@ -164,6 +167,9 @@ def _open(
     notes: list[str],
 ) -> Opened:
     try:
+        for shard in journal_files(path):
+            if shard != journal.path:
+                mend(shard)  # its worker may be dead, as may be its parent
         manifest, index = _earlier(path)
         why = mismatch(path, manifest, index, scenario, plan, again)
         if fresh or (why is not None and index is not None and not (index.state == OK).any()):
@@ -249,13 +255,17 @@ def _check_place(path: Path) -> None:
         if manifest.slim:
             raise StoreError(f"{path} is a slim copy, without its texts. Go on in the run it was made of.")
     elif path.is_dir():
-        ours = {JOURNAL, CURRENT, "records.torn"}
-        others = [p.name for p in path.iterdir() if p.name not in ours and not p.name.startswith(".")]
+        others = [p.name for p in path.iterdir() if not _is_ours(p.name)]
         if others:
             raise StoreError(
                 f"{path} holds other files ({', '.join(sorted(others)[:3])}) and no {MANIFEST}: "
                 "it is not a run directory. Choose a new or empty folder with -o."
             )
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file may be of a run that was killed before it had a manifest."""
+    return name.startswith(".") or name == CURRENT or _JOURNALS.match(name) is not None
 
 
 def _earlier(path: Path) -> tuple[Manifest | None, Index | None]:

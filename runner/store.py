@@ -97,6 +97,7 @@ class Progress(msgspec.Struct):
     in_flight: int
     synced_bytes: int  # of the journal, known to be on disk
     state: str
+    synced: dict[str, int] = {}  # likewise, of each worker's journal by its name
 
 
 def load_manifest(run: Path) -> Manifest:

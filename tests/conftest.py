@@ -23,6 +23,8 @@ from click.testing import CliRunner, Result
 from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
+WORKERS = os.environ.get("STREAMGAUGE_TEST_WORKERS")
+"""`make test WORKERS=2`: whole commands run with so many workers, where a test does not say."""
 
 # How long an example takes says something of the machine, and nothing of the code.
 settings.register_profile("any machine", deadline=None)
@@ -118,6 +120,42 @@ def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**clean, "PYTHONPATH": str(ROOT), **(more or {})}
 
 
+def words(arguments: tuple[object, ...]) -> list[str]:
+    """A command line, with the workers the suite is run with."""
+    said = [str(argument) for argument in arguments]
+    if WORKERS is not None and said[:1] == ["run"] and "--workers" not in said:
+        said[1:1] = ["--workers", WORKERS]
+    return said
+
+
+def journal_of(run: Path | str) -> list[dict[str, Any]]:
+    """The whole lines of a run's journal; those of several workers in the order they were written."""
+    from runner.store import journal_files
+
+    files = [path.read_text(encoding="utf-8").split("\n")[:-1] for path in journal_files(Path(run))]
+    lines = [json.loads(line) for file in files for line in file]
+    if sum(map(bool, files)) > 1:
+        lines.sort(key=lambda line: (line["session"], line["ended_at"] or 0))
+    return lines
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes a process has started, whichever of its threads it was (Linux)."""
+    return [
+        int(child)
+        for children in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in children.read_text().split()
+    ]
+
+
+def rewrite_journal(run: Path | str, lines: list[dict[str, Any]]) -> None:
+    """Have a run's journal hold these lines and no others."""
+    for path in Path(run).glob("records-*.jsonl"):
+        path.unlink()
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (Path(run) / "records.jsonl").write_text(text, encoding="utf-8")
+
+
 @pytest.fixture
 def mock() -> Iterator[Callable[..., Mock]]:
     """Starts mock servers in threads: `mock(ttft_ms=10, ...)`, the fields of `MockConfig`."""
@@ -150,7 +188,7 @@ def cli(here: Path) -> Callable[..., Result]:
 
     def call(*arguments: object, stdin: bytes | None = None) -> Result:
         data = None if stdin is None else io.BufferedReader(io.BytesIO(stdin))  # as the real one is
-        result = CliRunner().invoke(group, [str(a) for a in arguments], input=data, prog_name="streamgauge")
+        result = CliRunner().invoke(group, words(arguments), input=data, prog_name="streamgauge")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
@@ -172,7 +210,7 @@ def spawn(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         }
         command = options.pop("command", COMMAND)
         process = subprocess.Popen(
-            [*command, *(str(a) for a in arguments)], cwd=cwd, text=True, env=_environment(), **options
+            [*command, *words(arguments)], cwd=cwd, text=True, env=_environment(), **options
         )
         started.append(process)
         return process

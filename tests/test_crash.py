@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from runner.journal import is_locked
+from runner.store import journal_files
+from tests.conftest import children_of
+
 if TYPE_CHECKING:
     from tests.conftest import Mock
 
@@ -47,11 +51,23 @@ def port_of(mock: Mock) -> str:
     return mock.base_url.removesuffix("/v1").rpartition(":")[2]
 
 
+def journals(run: Path) -> dict[str, bytes]:
+    """What stands in a run's journal, or in each of its workers', by its name."""
+    return {path.name: path.read_bytes() for path in journal_files(run)}
+
+
 def records(journal: Path) -> list[dict[str, Any]]:
-    """Every line on its own; a glued or torn one would not parse."""
-    data = journal.read_bytes()
-    assert data.endswith(b"\n")
-    return [msgspec.json.decode(line) for line in data.split(b"\n")[:-1]]
+    """Every line of a run on its own; a glued or torn one would not parse."""
+    found = journals(journal.parent)
+    assert any(found.values())
+    assert all(data.endswith(b"\n") for data in found.values() if data)
+    return [msgspec.json.decode(line) for data in found.values() for line in data.split(b"\n")[:-1]]
+
+
+def synced(progress: Path) -> dict[str, int]:
+    """How many bytes of each journal a run says are on the disk."""
+    told = json.loads(progress.read_bytes())
+    return {"records.jsonl": told["synced_bytes"], **told["synced"]}
 
 
 def exported(spawn: Spawn, run: Path, status: str = "ok") -> list[dict[str, Any]]:
@@ -67,8 +83,8 @@ class Session(msgspec.Struct):
 
     started_ns: int
     lines_before: int
+    known: frozenset[str]  # prompts with a record
     lines_after: int = 0
-    synced_bytes: int = 0
     in_flight: int = 0  # as the mock said just before the kill
 
 
@@ -85,11 +101,12 @@ class Crash:
         self.spawn = spawn
         self.until = until
         self.sessions: list[Session] = []
-        self.snapshot = b""  # all whole lines there were just before the last kill
+        self.snapshot: dict[str, bytes] = {}  # all whole lines there were just before the last kill
 
     def start(self) -> subprocess.Popen[str]:
-        lines = self.journal.read_bytes().count(b"\n") if self.journal.exists() else 0
-        self.sessions.append(Session(time.monotonic_ns(), lines))
+        found = records(self.journal) if any(journals(self.run).values()) else []
+        known = frozenset(record["request"]["messages"][0]["content"] for record in found)
+        self.sessions.append(Session(time.monotonic_ns(), len(found), known))
         return self.spawn(
             "run",
             self.file,
@@ -102,18 +119,21 @@ class Crash:
     def kill(self, child: subprocess.Popen[str]) -> None:
         session = self.sessions[-1]
         progress = self.run / "progress.json"
-        if progress.exists():
-            session.synced_bytes = json.loads(progress.read_bytes())["synced_bytes"]
-        before = whole_lines(self.journal.read_bytes()) if self.journal.exists() else b""
-        assert before.startswith(self.snapshot), "a line that was there is gone, or another stands before it"
-        assert session.synced_bytes <= len(before), "more was acknowledged than was written"
+        said = synced(progress) if progress.exists() else {}
+        before = {name: whole_lines(data) for name, data in journals(self.run).items()}
+        for name, data in self.snapshot.items():
+            assert before[name].startswith(data), "a line that was there is gone, or another is before it"
+        for name, size in said.items():
+            assert size <= len(before[name]), "more was acknowledged than was written"
         session.in_flight = self.mock.stats()["in_flight"]
         child.kill()
         assert child.wait(timeout=60) == -signal.SIGKILL, "it had ended before the kill"
-        after = self.journal.read_bytes() if self.journal.exists() else b""
-        assert after.startswith(before)
+        # Workers see it, write what they hold, and go.
+        self.until(lambda: not any(is_locked(path) for path in journal_files(self.run)))
+        after = journals(self.run)
+        assert all(after[name].startswith(data) for name, data in before.items())
         self.snapshot = before
-        session.lines_after = after.count(b"\n")
+        session.lines_after = sum(data.count(b"\n") for data in after.values())
 
     def requests(self) -> list[dict[str, Any]]:
         """The mock's account, in the order it saw them."""
@@ -148,7 +168,7 @@ def test_killed_at_random_moments(
 
     # Every prompt once, in the journal and in the export.
     found = records(crash.journal)
-    assert crash.journal.read_bytes().startswith(crash.snapshot)
+    assert all(journals(crash.run)[name].startswith(data) for name, data in crash.snapshot.items())
     assert all(record["status"] == "ok" for record in found)
     assert sorted(record["index"] for record in found) == list(range(PROMPTS))
     assert len({record["id"] for record in found}) == PROMPTS
@@ -157,7 +177,7 @@ def test_killed_at_random_moments(
     assert [(row["place"], row["prompt"], row["answer"]) for row in rows] == [
         (n, prompt, prompt) for n, prompt in enumerate(crash.prompts)
     ]
-    assert not (crash.run / "records.torn").exists()  # a line is one write(), and a kill does not split it
+    assert not list(crash.run.glob("*.torn"))  # a line is one write(), and a kill does not split it
 
     # And paid for once, but for what was in flight at the kills.
     mock.stop()
@@ -169,8 +189,7 @@ def test_killed_at_random_moments(
     for place, session in enumerate(killed):
         sent = [r for r in requests if starts[place] <= r["received_ns"] < starts[place + 1]]
         assert len({r["prompt"] for r in sent}) == len(sent), "the same prompt twice in one session"
-        known = {record["request"]["messages"][0]["content"] for record in found[: session.lines_before]}
-        assert not known & {r["prompt"] for r in sent}, "an answered prompt was sent again"
+        assert not session.known & {r["prompt"] for r in sent}, "an answered prompt was sent again"
         unwritten = len(sent) - (session.lines_after - session.lines_before)
         assert 0 <= unwritten <= CONCURRENCY
         lost.append(unwritten)
@@ -199,30 +218,31 @@ def test_power_loss(tmp_path: Path, mock_process: Callable[..., Mock], spawn: Sp
     prompts = write_prompts(file, 400)
     journal, progress = run / "records.jsonl", run / "progress.json"
     arguments = ["run", file, "--base-url", mock.base_url, "--model", "mock", "-c", 4, "-o", run]
-    acknowledged = b""
+    acknowledged: dict[str, bytes] = {}
 
     def noted(session: int, more_than: int) -> bool:
         if not progress.exists():
             return False
-        found = json.loads(progress.read_bytes())
-        return bool(found["session"] == session and found["synced_bytes"] > more_than)
+        told = json.loads(progress.read_bytes())["session"]
+        return bool(told == session and sum(synced(progress).values()) > more_than)
 
     for number, tail in enumerate([b"", b"\0" * 700, b'{"id": "0', b"\0" * 5000 + b"rubbish\n"]):
         child = spawn(*arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        before = len(acknowledged)
+        before = sum(map(len, acknowledged.values()))
         until(lambda session=number + 1, size=before: noted(session, size), child)
         child.kill()
         child.wait(timeout=60)
-        synced = json.loads(progress.read_bytes())["synced_bytes"]
-        data = journal.read_bytes()
-        acknowledged = data[:synced]
-        assert acknowledged.endswith(b"\n")
-        journal.write_bytes(data[: rng.randint(synced, len(data))] + tail)
+        until(lambda: not any(is_locked(path) for path in journal_files(run)))
+        for name, size in synced(progress).items():
+            data = (run / name).read_bytes()
+            acknowledged[name] = data[:size]
+            assert not size or acknowledged[name].endswith(b"\n")
+            (run / name).write_bytes(data[: rng.randint(size, len(data))] + tail)
     child = spawn(*arguments)
     err = child.communicate(timeout=100)[1]
     assert child.returncode == 0, err
     assert "cannot be read" not in err
-    assert journal.read_bytes().startswith(acknowledged)
+    assert all(journals(run)[name].startswith(data) for name, data in acknowledged.items())
     assert sorted(record["index"] for record in records(journal)) == list(range(400))
     assert [row["answer"] for row in exported(spawn, run)] == prompts
 
@@ -360,18 +380,18 @@ def test_no_file_may_grow(tmp_path: Path, mock_process: Callable[..., Mock], spa
     assert "the disk is full: nothing new is sent" in err
     assert f"stopped: the disk is full ({run}). Make room. Run the same command again to go on." in err
     journal = run / "records.jsonl"
-    assert 0 < journal.stat().st_size <= 40_000
+    assert all(len(data) <= 40_000 for data in journals(run).values())
     first = records(journal)
     lost = mock.completions - len(first)
     assert 1 <= lost <= 8
     assert f"{lost} finished answers found no room on the disk and will be asked again" in err
     assert json.loads((run / "run.json").read_text())["sessions"][-1]["ended_by"] == "disk_full"
 
-    before = journal.read_bytes()
+    before = journals(run)
     child = spawn(*arguments)
     err = child.communicate(timeout=60)[1]
     assert child.returncode == 0, err
-    assert journal.read_bytes().startswith(before)
+    assert all(journals(run)[name].startswith(data) for name, data in before.items())
     assert mock.completions == 80 + lost
     assert sorted(record["index"] for record in records(journal)) == list(range(80))
     assert [row["answer"] for row in exported(spawn, run)] == prompts
@@ -392,7 +412,8 @@ def test_a_file_may_grow_again(tmp_path: Path, mock_process: Callable[..., Mock]
     assert child.stderr is not None
     while "the disk is full" not in (line := child.stderr.readline()):
         assert line, "ended without a word"
-    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    for pid in (child.pid, *children_of(child.pid)):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     err = child.communicate(timeout=60)[1]
     assert child.returncode == 0, err
     assert "there is room on the disk again: sending goes on" in err

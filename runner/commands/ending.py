@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.commands.judged import expects_something
-from runner.commands.options import say, show, stop
+from runner.commands.options import plural, say, show, stop
 
 if TYPE_CHECKING:
     from runner.engine import Engine
     from runner.record import Error
     from runner.rundir import Opened
+    from runner.store import Session
     from scenarios.prompts import Plan
+
+# A process that is busy this much is what limits the load; or, where its loop comes late too, that much.
+_BUSY, _BUSY_AND_LATE, _LATE_MS = 0.85, 0.6, 20.0
+_LONG_S = 2.0  # what is shorter was mostly start-up
 
 
 def finish(
@@ -40,6 +46,8 @@ def finish(
         stop(f"the run is over and its answers are in {path}, but they could not be summed up: {exc}", 1)
     shown = show(render([summary]))
     complete = session.ended_by == "finished"
+    for note in [*_of_workers(session), *_more_workers(session, _cores())]:
+        say(f"note: {note}")
     if dataset is not None and complete:
         _write_dataset(path, dataset)
     if page:
@@ -64,6 +72,7 @@ def finish(
         "terminated": f"stopped by SIGTERM. {again}",
         "budget": f"stopped by --max-cost: {session.reason}. Raise it and run the command again to go on.",
         "pilot": "the pilot is over. Run the same command again, without --pilot, to send the rest.",
+        "error": f"stopped: {session.reason}. {again}",
         "disk_full": f"stopped: {session.reason} ({path}). Make room. {again}",
         "circuit_breaker": f"stopped, because requests kept failing: {session.reason}\n"
         f"{advice(engine.tripped if engine is not None else None)} {again}",
@@ -78,6 +87,46 @@ def finish(
     if session.ended_by in codes or session.ended_by in resumable:
         code = codes.get(session.ended_by, 75)
     return code if shown or code == 130 else 1
+
+
+def _of_workers(session: Session) -> list[str]:
+    """What became of the workers that died."""
+    died = [worker for worker in session.gauge.get("workers", []) if "died" in worker]
+    return [
+        f"worker {worker['shard']} {worker['died']}. What it had written is kept, "
+        f"{plural(worker['sent_again'], 'open prompt')} went to others; "
+        f"{'another' if worker['replaced'] else 'none'} took its place"
+        for worker in died
+    ]
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _more_workers(session: Session, cores: int) -> list[str]:
+    """Whether the load was more than this client's processes could carry, and more of them could."""
+    gauge = session.gauge
+    if "lag" not in gauge:
+        return []
+    workers = [worker for worker in gauge.get("workers", []) if "cpu" in worker] or [gauge]
+    wanted = min(max(2, 2 * len(workers)), cores)
+    busiest = max(workers, key=_busy)
+    lag_ms = busiest["lag"]["p99_ms"] or 0.0
+    slow = _busy(busiest) >= _BUSY or (_busy(busiest) >= _BUSY_AND_LATE and lag_ms >= _LATE_MS)
+    if wanted <= len(workers) or not slow or busiest["cpu"]["wall_s"] < _LONG_S:
+        return []
+    what = "busiest worker" if "workers" in gauge else "one process"
+    late = f"its event loop was {lag_ms:.0f} ms late at p99"
+    return [
+        f"this client's {what} used {_busy(busiest):.0%} of a core, {late}: --workers {wanted} carries more"
+    ]
+
+
+def _busy(measured: dict[str, Any]) -> float:
+    cpu = measured["cpu"]
+    return float((cpu["user_s"] + cpu["system_s"]) / cpu["wall_s"]) if cpu["wall_s"] else 0.0
 
 
 def _show_pilot(opened: Opened, plan: Plan) -> None:

@@ -27,9 +27,9 @@ from runner.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from runner.bulk import Settings
     from runner.engine import Engine
     from runner.rundir import Opened
+    from runner.settings import Settings
     from runner.target import Target
     from scenarios.prompts import Plan
 
@@ -39,6 +39,15 @@ if TYPE_CHECKING:
 @several_endpoints
 @click.option(
     "--concurrency", "-c", type=click.IntRange(1), default=32, show_default=True, help="Streams at once."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="Processes to spread the streams over, where one core is not enough. Every limit holds over all "
+    "of them together.",
 )
 @click.option(
     "--output",
@@ -253,14 +262,15 @@ def _run(
 ) -> int:
     from runner.bulk import run_bulk
     from runner.rundir import close_run
+    from runner.shards import WorkerError
     from scenarios.source import PromptError
 
     failure: str | None = None
     engine: Engine | None = None
     try:
         engine = run_bulk(opened, plan, targets, redact, settings)
-    except PromptError as exc:
-        failure = str(exc)
+    except (PromptError, WorkerError) as exc:
+        failure = redact(str(exc))
         opened.session.ended_by, opened.session.reason = "error", failure
     finally:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,10 @@ from runner.commands.room import need_connections
 from runner.commands.sending import check_ca_file, prices_given, timeouts_of
 
 if TYPE_CHECKING:
-    from runner.bulk import Settings
     from runner.prices import Prices, WorstCases
     from runner.redact import Redactor
     from runner.rundir import Opened
+    from runner.settings import Settings
     from runner.target import Target
     from scenarios.prompts import Plan
 
@@ -50,12 +51,15 @@ def settings_of(given: dict[str, Any]) -> Settings:
     """How to send; usage errors for what cannot be done."""
     prices = _prices(given)
     need_connections(given["concurrency"], "-c", endpoints=max(len(given["base_urls"]), 1))
-    from runner.bulk import Settings
+    if given["workers"] > 1 and sys.platform == "win32":
+        raise click.UsageError("--workers needs socket pairs, which Windows has not: leave it out")
     from runner.delivery import Keep
+    from runner.settings import Settings
 
     check_ca_file(given["ca_file"])
     return Settings(
         concurrency=given["concurrency"],
+        workers=given["workers"],
         retries=given["retries"],
         timeouts=timeouts_of(given),
         include_usage=not given["no_usage"],
@@ -189,6 +193,7 @@ def open_directory(
         "max_cost": settings.max_cost,
         "pilot": settings.pilot,
         "stop_after_tokens": settings.stop_after,
+        **({"workers": settings.workers} if settings.workers > 1 else {}),
     }
     return open_run(
         path,

@@ -59,12 +59,15 @@ def look(path: Path) -> dict[str, Any]:
     manifest = load_manifest(path)
     if manifest.kind == "bench":
         return bench_status.look(path, manifest)
-    running = any(is_locked(file) for file in journal_files(path))
+    last = manifest.sessions[-1] if manifest.sessions else None
+    with_workers = last is not None and "workers" in last.options
+    # Of several workers it is the command that runs: they outlive it by a moment.
+    running = any(is_locked(file) for file in ([path / JOURNAL] if with_workers else journal_files(path)))
     progress = _progress(path) if running else None
     if progress is not None and progress.session != len(manifest.sessions):
         progress = None  # of the session before: this one has said nothing yet
     # While it runs, only what is known to be on disk counts.
-    end = {JOURNAL: progress.synced_bytes} if progress is not None else None
+    end = {JOURNAL: progress.synced_bytes, **progress.synced} if progress is not None else None
     stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
     index = build_index(path, end, stopped_on)
     current = current_ids(path)

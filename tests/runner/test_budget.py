@@ -114,3 +114,19 @@ def test_never_more_than_was_allowed(requests: list[tuple[float, float]], at_onc
     assert money.spent == pytest.approx(paid)
     assert money.reserved == pytest.approx(0)
     assert money.under_way == 0
+
+
+def test_what_a_dead_worker_had_stays_held_and_its_request_goes_again() -> None:
+    money, _ = budget(10)
+    hold = Hold()
+    money.reserve(hold, 4)
+    money.charge(hold, 4)  # at its worst
+    again = money.lose(hold)
+    money.reserve(again, 4)
+    assert not money.fits(2.1)
+    money.charge(again, 1)
+    money.settle(again)
+    assert (money.spent, money.unsettled) == (1, 4)
+    assert money.left == 5
+    unsent = Hold()
+    assert money.lose(unsent) is unsent

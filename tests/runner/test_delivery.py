@@ -730,6 +730,7 @@ async def test_nor_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.gate.PATIENCE_NS", -1)
     async with delivering(script_of(GOOD, *[BUSY_NOW] * 7, GOOD), retries=2) as (delivery, _):
         dead: list[float] = []
+        assert isinstance(delivery._gate, Gate)
         delivery._gate.on_dead = dead.append
         await sent(delivery, request(), monotonic_ns())
         record = await sent(delivery, request(), monotonic_ns())

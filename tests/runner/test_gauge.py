@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.gauge import TICK_NS, Gauge, Histogram
+from runner.gauge import TICK_NS, Gauge, Histogram, over_all
 
 MS = 1_000_000
 
@@ -178,3 +178,22 @@ def test_one_that_never_began_counts_nothing_since_the_boot() -> None:
     seen = Gauge(loop, loop.clock, lambda: (7.0, 8.0)).stop()
     assert seen["lag"]["n"] == 0
     assert seen["cpu"] == {"user_s": 0.0, "system_s": 0.0, "wall_s": 0.0}
+
+
+def measured(p99_ms: float | None, pause_ms: float, user_s: float, wall_s: float) -> dict[str, Any]:
+    return {
+        "lag": {"n": 3, "p99_ms": p99_ms},
+        "gc": {"pauses": 1, "max_ms": pause_ms},
+        "cpu": {"user_s": user_s, "system_s": 0.5, "wall_s": wall_s},
+    }
+
+
+def test_several_processes_are_as_late_as_the_worst_and_as_dear_as_all_of_them() -> None:
+    own = measured(None, 1.0, 1.0, 9.0)
+    workers = [measured(3.0, 7.0, 2.0, 8.0), measured(5.0, 0.0, 4.0, 7.0), {"shard": 2, "died": "was killed"}]
+    told = over_all(own, workers)
+    assert told["lag"]["p99_ms"] == 5.0
+    assert told["gc"]["max_ms"] == 7.0
+    assert told["cpu"] == {"user_s": 7.0, "system_s": 1.5, "wall_s": 9.0}
+    assert (told["cpu_s"], told["workers"], told["parent"]) == (8.5, workers, own)
+    assert over_all(own, []) == {"cpu_s": 1.5, **own}

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import Result
 
+from tests.conftest import journal_of
+
 if TYPE_CHECKING:
     from tests.conftest import Mock
 
@@ -35,8 +37,7 @@ def to(mock: Mock, model: str = "m") -> list[str]:
 
 
 def journal(run: str | Path = "runs/p") -> list[dict[str, Any]]:
-    path = Path(run) / "records.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return journal_of(run)
 
 
 def manifest(run: str | Path = "runs/p") -> dict[str, Any]:

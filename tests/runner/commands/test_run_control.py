@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import Result
 
+from tests.conftest import journal_of, rewrite_journal
 from tests.runner.endpoints import Endpoint, in_thread
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def to(*mocks: Mock) -> list[str]:
 
 
 def journal(run: str = "runs/p") -> list[dict[str, Any]]:
-    path = Path(run) / "records.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return journal_of(run)
 
 
 def session(number: int = -1, run: str = "runs/p") -> dict[str, Any]:
@@ -415,7 +415,7 @@ def test_retry_failed_of_one_kind(cli: Cli, mock: Start) -> None:
     kinds = ("bad_request", "too_large")
     for line, kind in zip(lines, kinds, strict=False):
         line |= {"status": "error", "error": {"kind": kind, "message": "no", "retryable": False}}
-    Path("runs/p/records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rewrite_journal("runs/p", lines)
     assert cli("run", "p.jsonl", *to(server)).exit_code == 3
     assert len(journal()) == 3
     result = cli("run", "p.jsonl", *to(server), "--retry-failed", "--kind", "too_large")
@@ -437,13 +437,13 @@ def test_both_unwanted_and_failed_ones_again(cli: Cli, mock: Start) -> None:
     lines[0] |= {"status": "error", "error": {"kind": "bad_request", **error}}
     lines[1] |= {"status": "error", "error": {"kind": "too_large", **error}}
     lines[2] |= {"finish_reason": "content_filter"}
-    Path("runs/p/records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rewrite_journal("runs/p", lines)
     redo = ("--redo", "finish_reason=content_filter")
     result = cli("run", "p.jsonl", *to(server), "--retry-failed", "--kind", "too_large", *redo)
     assert result.exit_code == 3
     assert {record["id"] for record in journal()[4:]} == {lines[1]["id"], lines[2]["id"]}
 
-    Path("runs/p/records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rewrite_journal("runs/p", lines)
     assert cli("run", "p.jsonl", *to(server), "--retry-failed", *redo).exit_code == 0
     assert {record["id"] for record in journal()[4:]} == {line["id"] for line in lines[:3]}
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import Result
 
+from tests.conftest import journal_of
+
 if TYPE_CHECKING:
     from tests.conftest import Mock
 
@@ -78,7 +80,7 @@ def test_a_key_that_a_server_echoes_is_nowhere_in_any_form(
         said += [cli(*words).output for words in (["report"], ["status"], ["export", "-o", "e.jsonl"])]
         said.append(cli("probe", "--base-url", base_url, "--model", "m").output)
         server.shutdown()
-    assert json.loads(Path("runs/p/records.jsonl").read_bytes())["error"]["http_status"] == 400
+    assert journal_of("runs/p")[0]["error"]["http_status"] == 400
     said += [p.read_bytes().decode("latin-1") for p in here.rglob("*") if p.is_file()]
     undone = [
         re.sub(r"\\\\+(u00([0-9a-fA-F]{2}))?", lambda m: chr(int(m[2] or "20", 16)).strip(), t) for t in said

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from tests.conftest import Mock
+from tests.conftest import Mock, journal_of
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 Until = Callable[..., None]
@@ -55,7 +55,7 @@ def test_ctrl_c_stops_the_sending_when_nobody_reads_stderr(
     child.communicate(timeout=60)
     assert child.returncode == 130
     # Whatever was sent is in the journal.
-    lines = (tmp_path / "out.run" / "records.jsonl").read_text("utf-8").splitlines()
+    lines = journal_of(tmp_path / "out.run")
     assert len(lines) == mock.completions < 5000
 
 

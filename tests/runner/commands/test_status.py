@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from click.testing import Result
 
+from runner.store import journal_files
+
 if TYPE_CHECKING:
     from tests.conftest import Mock
 
@@ -77,9 +79,10 @@ def test_rows_that_are_gone_and_lines_that_are_bad(cli: Cli, mock: Start) -> Non
     server = mock()
     options = ["--base-url", server.base_url, "--model", "m"]
     cli("run", write("a", "b"), *options)
-    with Path("runs/p/records.jsonl").open("ab") as file:
+    journal = next(path for path in journal_files(Path("runs/p")) if path.stat().st_size)
+    with journal.open("ab") as file:
         file.write(b"rubbish\n")
-        line = Path("runs/p/records.jsonl").read_bytes().splitlines()[0]
+        line = journal.read_bytes().splitlines()[0]
         file.write(line + b"\n")
     cli("run", write("b", "c"), *options)
     found = told(cli)

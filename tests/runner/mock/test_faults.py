@@ -15,6 +15,7 @@ from runner.mock.fault import RETRIED, Fault, Recorded, Scope
 from runner.mock.faults import FAULTS, GROUPS
 from runner.record import ErrorKind
 from runner.retry import LIMITS
+from tests.conftest import journal_of
 
 if TYPE_CHECKING:
     from tests.conftest import Mock
@@ -34,10 +35,9 @@ def run(cli: Cli, server: Mock, *options: object, api: str = "chat") -> dict[str
     file = Path("p.jsonl")
     file.write_text(json.dumps(row) + "\n")
     result = cli("run", file, "--base-url", server.base_url, "--model", "m", "--api", api, *options)
-    line = Path("runs/p/records.jsonl").read_text(encoding="utf-8")
-    assert line.count("\n") == 1, result.output
-    record: dict[str, Any] = json.loads(line)
-    return record
+    records = journal_of("runs/p")
+    assert len(records) == 1, result.output
+    return records[0]
 
 
 def logged(log: Path) -> list[Any]:
@@ -104,8 +104,7 @@ def check_reused(cli: Cli, server: Mock, fault: Fault) -> None:
     """Two requests, the second on the connection of the first."""
     Path("two.txt").write_text("one\ntwo\n")
     cli("run", "two.txt", "--base-url", server.base_url, "--model", "m", "-c", 1, "--retries", 0)
-    lines = Path("runs/two/records.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
-    records = [json.loads(line) for line in lines]
+    records = journal_of("runs/two")
     assert [record["status"] for record in records] == [fault.recorded.status] * 2
     assert [attempt["wait_for"] for record in records for attempt in record["attempts"]] == [
         fault.recorded.wait_for

@@ -1,0 +1,146 @@
+"""Workers as processes: what they are given, how they die, and that none is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from runner.shards import Death, Worker, WorkerError, start_worker, start_workers
+from tests.runner.shard_jobs import Say
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+JOBS = "tests.runner.shard_jobs"
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="workers need socket pairs")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    async def limited() -> T:
+        async with asyncio.timeout(60):
+            return await main
+
+    return asyncio.run(limited())
+
+
+def start(
+    job: str, text: str = "hello", take: Callable[[Any], None] = lambda _: None, number: int = 0
+) -> Coroutine[Any, Any, Worker]:
+    name = job if ":" in job else f"{JOBS}:{job}"
+    return start_worker(number, name, Say(text), kinds=(Say,), take=take)
+
+
+def test_a_worker_says_what_it_is_told_and_one_dies_alone() -> None:
+    async def main() -> tuple[list[list[str]], list[Death]]:
+        said: list[list[str]] = [[], []]
+        heard = [(lambda m, to=to: to.append(m.text)) for to in said]
+        one, other = await start_workers([start("echo", "hello", heard[n], n) for n in range(2)])
+        one.kill()
+        deaths = [await one.ended]
+        other.send(Say("still there"))
+        other.send(Say("end"))
+        deaths.append(await other.end())
+        one.send(Say("to nobody"))
+        return said, deaths
+
+    said, deaths = run(main())
+    assert said[0] in ([], ["hello"])
+    assert said[1] == ["hello", "still there", "end"]
+    assert [death.code for death in deaths] == [-9, 0]
+    assert deaths[0].words == "was killed by signal 9 (SIGKILL)"
+
+
+def test_a_worker_hears_no_signal_of_the_run_and_shows_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a file here must not be taken for a module
+    (tmp_path / "msgspec.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    async def main() -> list[str]:
+        said: list[str] = []
+        worker = await start("facts", "sk-secret", lambda m: said.append(m.text))
+        assert (await worker.end()).code == 0
+        return said
+
+    said = run(main())
+    assert said[0].startswith("[True, True]")
+    assert "sk-secret" not in said[0]
+    assert said[1] == "alive True"
+
+
+def test_what_keeps_a_worker_from_starting_is_told() -> None:
+    async def why(job: str) -> str:
+        with pytest.raises(WorkerError) as caught:
+            await start(job, number=3)
+        return str(caught.value)
+
+    async def main() -> list[str]:
+        return list(await asyncio.gather(why("tests.no_such_module:job"), why("no_such_job")))
+
+    module, name = run(main())
+    assert module == (
+        "worker 3 did not start: it broke (ModuleNotFoundError: No module named 'tests.no_such_module')"
+    )
+    assert "no attribute 'no_such_job'" in name
+
+
+def test_a_loop_that_ends_takes_its_workers_with_it() -> None:
+    pids = []
+
+    async def main() -> None:
+        worker = await start("lingers")
+        pids.append(worker.pid)
+
+    run(main())
+    assert not _runs(pids[0])
+
+
+def test_how_a_job_ended_is_told() -> None:
+    async def main() -> list[Death]:
+        async def death(job: str) -> Death:
+            return await (await start(job)).ended
+
+        return list(await asyncio.gather(death("raises"), death("vanishes")))
+
+    raised, vanished = run(main())
+    assert (raised.code, raised.words) == (1, "broke (ValueError: no such thing)")
+    assert (vanished.code, vanished.words) == (7, "ended with code 7 (out of luck)")
+
+
+def test_no_worker_outlives_its_parent(tmp_path: Path) -> None:
+    place = tmp_path / "last"
+    code = (
+        "import asyncio, os, signal, sys\n"
+        "from tests.runner.test_shards import start\n"
+        "async def main():\n"
+        "    here = asyncio.Event()\n"
+        f"    worker = await start('lingers', {str(place)!r}, lambda m: here.set())\n"
+        "    await here.wait()\n"
+        "    print(worker.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == -9, done.stderr
+    pid, deadline = int(done.stdout), time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists() and _runs(pid):
+        assert time.monotonic() < deadline, "the worker is still there"
+        time.sleep(0.01)
+    assert place.exists(), "its job was not given the time to end"
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
