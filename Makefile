@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 
 help:
 	@echo "make run     the whole job on the embedded mock server: prompts in, answers and a report out"
-	@echo "make test    all tests; WORKERS=2 has every run of theirs use two processes"
+	@echo "make test    all tests; WORKERS=2 has every load of theirs use two processes"
 	@echo "make check   format, lint, types, then all tests (what CI runs)"
 	@echo "make format  mend format and what lint can mend"
 	@echo "make bench   our speed against a plain openai-SDK script, in one run, as ratios"

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -70,10 +70,10 @@ def _watching(pid: int) -> Iterator[list[float]]:
 
 def family(pid: int) -> list[int]:
     """A process and all that come from it."""
-    try:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return [pid]
+    found: list[str] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):  # a child is the thread's that made it
+        with suppress(OSError):
+            found += thread.read_text().split()
     return [pid, *(one for child in found for one in family(int(child)))]
 
 

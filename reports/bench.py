@@ -54,7 +54,8 @@ class Load(Struct, kw_only=True):
     mean_gap_ms: float | None = None
     max_in_flight: int | None = None
     concurrency: int | None = None
-    peak_in_flight: int | None = None
+    peak_in_flight: int | None = None  # of several workers the sum of theirs: at most this
+    was_full: bool = False  # an arrival found `max_in_flight`, or its worker's part of it, reached
     schedule_begin_ns: int | None = None
     schedule_end_ns: int | None = None
     steady_begin_ns: int | None = None
@@ -122,12 +123,22 @@ class Pauses(Struct, kw_only=True):
 
 
 class Cpu(Struct, kw_only=True):
-    """Of the client's process, during the load."""
+    """Of the client's processes together, during the load."""
 
     user_s: float | None
     system_s: float | None
     wall_s: float | None
     share: float | None  # of one core
+
+
+class Worker(Struct, kw_only=True):
+    """One of several processes that the load was spread over."""
+
+    number: int
+    lag_p99_ms: float | None = None
+    cpu_share: float | None = None  # of one core
+    died: str | None = None  # how, where it did not come to its end
+    in_flight: int | None = None  # requests it had under way then, as it last said: in no record
 
 
 class Client(Struct, kw_only=True):
@@ -145,6 +156,7 @@ class Client(Struct, kw_only=True):
     lag: Lag | None = None
     gc: Pauses | None = None
     cpu: Cpu | None = None
+    workers: list[Worker] = []  # where there were several; `lag` is then that of the worst
     opened: int = 0
     reused: int = 0
     stale_resends: int = 0

@@ -12,7 +12,7 @@ from msgspec import Struct
 from reports.bench import Bench, Client, Conversations, Load, Unserved, Validity
 from reports.distribution import NEEDS
 from reports.frame import frame
-from reports.gauge import read_cpu, read_gc, read_lag, read_load, session_of, table
+from reports.gauge import read_cpu, read_gc, read_lag, read_load, read_workers, session_of, table
 from reports.gpu import gpu_of
 from reports.judge import judge
 from reports.labels import labels
@@ -116,6 +116,7 @@ def _client(summary: Summary, found: Plan) -> Client:
         lag=read_lag(gauge),
         gc=read_gc(gauge),
         cpu=read_cpu(gauge),
+        workers=read_workers(gauge),
         opened=connections.opened,
         reused=connections.reused,
         stale_resends=attempts.stale_connection,

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from reports.bench import Bench, Goodput, Server, Verdict, Window
+from reports.bench import Bench, Goodput, Server, Verdict, Window, Worker
 from reports.cells import NONE, amount, count, duration, number, percentile, several, share
 from reports.distribution import NEEDS, PERCENTILES, Distribution
 from reports.layout import Fact, Table, apart, cut, names
@@ -30,6 +30,7 @@ _EARLY = {
     "budget": "--max-cost was reached",
     "pilot": "the pilot was over",
     "error": "an error",
+    "worker_lost": "a worker died",
 }
 _SERVER = {"running": "requests running", "waiting": "requests queued", "kv_cache": "KV-cache use"}
 
@@ -186,7 +187,15 @@ def client_facts(bench: Bench) -> list[Fact]:
         cpu = client.cpu
         part = "" if cpu.share is None else f" · {share(cpu.share)} of one core"
         out.append(("cpu", f"{number(cpu.user_s)} s user, {number(cpu.system_s)} s system{part}"))
+    if client.workers:
+        out.append(("workers", _workers(client.workers)))
     return out
+
+
+def _workers(workers: list[Worker]) -> str:
+    known = [worker.cpu_share for worker in workers if worker.cpu_share is not None]
+    busiest = f" · the busiest took {share(max(known))} of a core" if known else ""
+    return f"{len(workers)} processes{busiest}"
 
 
 def server_section(server: Server) -> Section:
@@ -255,7 +264,7 @@ def _in_flight(bench: Bench) -> list[Fact]:
         [f"{least}{number(mean)} sent or waiting on average in the steady window"] if mean is not None else []
     )
     if load.peak_in_flight is not None:
-        told.append(f"{count(load.peak_in_flight)} sent at most")
+        told.append(f"{count(load.peak_in_flight)} sent at most")  # a sum of workers' peaks is that, too
     if bench.held:
         told.append(f"{count(bench.held)} waited for a place and were sent")
     if bench.missed:

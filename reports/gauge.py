@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from reports.bench import Cpu, Lag, Load, Pauses
+from reports.bench import Cpu, Lag, Load, Pauses, Worker
 from runner.store import Manifest, Session
 
 OPEN = frozenset({"constant-arrival-rate", "ramping-arrival-rate", "trace"})
@@ -58,6 +58,7 @@ def read_load(manifest: Manifest, session: Session | None) -> Load:
     if load.arrived is None and load.multi_turn:
         known = load.scheduled is not None and load.unsent is not None
         load.arrived = max(0, (load.scheduled or 0) - (load.unsent or 0)) if known else None
+    load.was_full = said.get("was_full") is True
     load.is_open = load.executor in OPEN
     load.sentence = sentence(manifest.scenario, load)
     if session is not None and session.ended_by != "finished":
@@ -107,6 +108,24 @@ def read_cpu(gauge: dict[str, Any]) -> Cpu | None:
     if user is None or system is None:
         return None
     return Cpu(user_s=user, system_s=system, wall_s=wall, share=(user + system) / wall if wall else None)
+
+
+def read_workers(gauge: dict[str, Any]) -> list[Worker]:
+    """The processes a load was spread over; none where it was one."""
+    told = gauge.get("workers")
+    found = [table(one) for one in told] if isinstance(told, list) else []
+    return [_worker(place, one) for place, one in enumerate(found)]
+
+
+def _worker(place: int, said: dict[str, Any]) -> Worker:
+    lag, cpu, number_, died = read_lag(said), read_cpu(said), whole(said.get("shard")), said.get("died")
+    return Worker(
+        number=place if number_ is None else number_,
+        lag_p99_ms=None if lag is None else lag.p99_ms,
+        cpu_share=None if cpu is None else cpu.share,
+        died=died if isinstance(died, str) and died else None,
+        in_flight=whole(said.get("in_flight")),
+    )
 
 
 _WORDS = {

@@ -15,6 +15,9 @@ _HOW = {
 _MANY_OPENED = 1000  # fewer connections are no burden, kept or not
 
 
+BUSY = 0.8  # of a core, above which one process has no room left
+
+
 def flagged(summary: Summary) -> bool:
     """Whether any percentile stands on fewer samples than METRICS asks for."""
     return any(
@@ -169,6 +172,23 @@ def _opened_notes(summary: Summary) -> list[str]:
     return [text]
 
 
+def _client_notes(summary: Summary) -> list[str]:
+    """Where one process is near its limit, also where its times were still right."""
+    client = summary.bench.client if summary.bench is not None else None
+    if client is None:
+        return []
+    shares = [worker.cpu_share for worker in client.workers]
+    shares = shares or [client.cpu.share if client.cpu is not None else None]
+    busiest = max((share for share in shares if share is not None), default=0.0)
+    if busiest <= BUSY:
+        return []
+    n = max(len(client.workers), 1)
+    which = "the client" if n == 1 else "the busiest worker"
+    return [
+        f"{which} took {busiest:.0%} of a core: more --workers than {n} leave room, where there are cores."
+    ]
+
+
 def _journal_notes(summary: Summary) -> list[str]:
     out, journal = [], summary.journal
     if journal.bad_count:
@@ -194,7 +214,7 @@ def notes(summary: Summary) -> list[str]:
     if summary.slim:
         out.append("this is a slim copy (`export --slim`): texts, bodies and columns are in the run itself.")
     out += _stream_notes(summary) + _token_notes(summary) + _cost_notes(summary)
-    out += _journal_notes(summary) + _path_notes(summary)
+    out += _journal_notes(summary) + _path_notes(summary) + _client_notes(summary)
     open_ends = [session.number for session in summary.sessions if session.wall_to_last_record]
     if open_ends and summary.journal.ids:
         names = ", ".join(map(str, open_ends))

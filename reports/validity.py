@@ -7,6 +7,7 @@ METRICS' (docs/metrics.md). What was not measured is a warning, and never silent
 from __future__ import annotations
 
 from reports.bench import Client, Level, Load, Reason, Validity
+from reports.cells import several
 from reports.distribution import NEEDS
 from reports.summary import Summary
 
@@ -25,8 +26,15 @@ OWN_ERRORS = (0.0, 0.01)  # share of finished requests that failed for want of s
 FEW = 20  # sends with a place free, below which nothing about them is INVALID
 COALESCED_LIMIT = 0.30  # itl is withheld above it; the rest stands
 
-_LIGHTER = "Lower the rate or the concurrency, or use a faster or less busy machine"
-_CALIBRATE = f"{_LIGHTER}; `streamgauge calibrate` says how much this one can carry."
+
+def _carry(client: Client) -> str:
+    """What to do where the client did not keep up."""
+    n = len(client.workers)
+    more = f"more --workers than {n}, as far as there are cores" if n > 1 else "--workers 2 or more"
+    return (
+        f"Use {more}, a lower rate or concurrency, or a faster or less busy machine; `streamgauge calibrate` "
+        "says how much one process here can carry."
+    )
 
 
 def _beyond(measured: float, limits: tuple[float | None, float | None]) -> tuple[Level, float | None]:
@@ -75,7 +83,7 @@ def _late(client: Client, load: Load, *, lags: bool) -> Reason | None:
         limit=limit,
         words=f"{client.late:,} of {client.sends:,} sends ({client.late_share:.1%}) were more than "
         f"{client.late_over_ms:g} ms late though a place was free (limit {limit:.0%}).",
-        next_step=_CALIBRATE,
+        next_step=_carry(client),
     )
 
 
@@ -97,7 +105,7 @@ def _delay(client: Client) -> list[Reason]:
                     limit=limit,
                     words=f"sends left {value:.1f} ms after their time at {name}, though a place was free "
                     f"(limit {limit:g} ms).",
-                    next_step=_CALIBRATE,
+                    next_step=_carry(client),
                 )
             )
     return out
@@ -122,7 +130,7 @@ def _sent(client: Client, load: Load) -> Reason | None:
         limit=limit,
         words=f"only {client.sent_share:.1%} of the scheduled requests were sent, though a place was free "
         f"(limit {limit:.0%}): the load was lighter than asked.",
-        next_step=_CALIBRATE,
+        next_step=_carry(client),
     )
 
 
@@ -143,7 +151,7 @@ def _lag(client: Client, ttft_p50_ms: float | None) -> Reason | None:
         limit=limit,
         words=f"the client's event loop was {client.lag.p99_ms:.1f} ms late at p99 (limit {limit:.3g} ms): "
         "times of tokens are wrong by as much.",
-        next_step=_CALIBRATE,
+        next_step=_carry(client),
     )
 
 
@@ -210,8 +218,26 @@ def only_failed(summary: Summary) -> bool:
     return checks == {"nothing_succeeded"}
 
 
-STOPPED = ("interrupted", "terminated", "budget", "disk_full", "pilot", "error")
+STOPPED = ("interrupted", "terminated", "budget", "disk_full", "pilot", "error", "worker_lost")
 """How a session ends that ran its load to no end, for reasons that are not the server's."""
+
+
+def _died(client: Client) -> Reason | None:
+    """Without a worker the load was not what was asked, and what it had under way is in no record."""
+    died = [worker for worker in client.workers if worker.died is not None]
+    if not died:
+        return None
+    which = "; ".join(f"worker {worker.number} {worker.died}" for worker in died)
+    open_ = sum(worker.in_flight or 0 for worker in died)
+    under_way = f" In no record: about {several(open_, 'request')} that it had under way." if open_ else ""
+    return Reason(
+        check="workers",
+        level="INVALID",
+        measured=float(len(died)),
+        limit=0.0,
+        words=f"{which}: its part of the load was not sent.{under_way}",
+        next_step="Run it again. The kernel's log (`dmesg`) says whether memory ran out.",
+    )
 
 
 def assess(summary: Summary, client: Client, load: Load) -> Validity:
@@ -219,6 +245,7 @@ def assess(summary: Summary, client: Client, load: Load) -> Validity:
     ttft = summary.metrics["ttft"]
     lag = _lag(client, ttft.percentiles["p50"] if ttft.n >= NEEDS[50] else None)
     found = [
+        _died(client),
         _nothing(summary),
         _own_errors(client, summary),
         _late(client, load, lags=lag is not None and lag.measured is not None),

@@ -277,7 +277,7 @@ class BenchTally:
         capped = bool(
             load.max_in_flight and load.peak_in_flight and load.peak_in_flight >= load.max_in_flight
         )
-        return capped or self.held > 0 or bool(load.held)
+        return capped or load.was_full or self.held > 0 or bool(load.held)
 
     def in_flight(self) -> Floats | None:
         """The mean number of requests that had come and not ended, in each of `SPANS` parts of the window."""

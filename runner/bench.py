@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import signal
 import time
+from collections import Counter
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from runner.alarm import Alarm
+from runner.bench_team import Team
+from runner.bench_worker import Part, Start
 from runner.benchdir import OpenedBench
-from runner.client import Client
 from runner.course import Course
-from runner.delivery import Delivery, Keep
+from runner.drive import Drive, Lane, LoadEnd, Settings, open_endpoint
+from runner.ended import told
 from runner.fit import fit_lengths, needs_probes
 from runner.fleet import Endpoint, Fleet
 from runner.gate import Gate
-from runner.gauge import Gauge
+from runner.journal import mend
 from runner.live import Live, Screen, View
-from runner.load import Load
 from runner.on_loop import run_on_loop
 from runner.prices import Prices
 from runner.ready import Purse, ready_body, wait_ready
 from runner.redact import Redactor
 from runner.scrape import FILE, Scraper
-from runner.store import EndedBy
-from runner.target import Target, without_query
-from runner.timeouts import Timeouts
-from runner.transport import open_session
+from runner.shards import WorkerError
+from runner.store import EndedBy, StoreError, lines
+from runner.target import Target
 from scenarios.scenario import Scenario
 from scenarios.synthetic import Fit
 from scenarios.trace import TraceRow
@@ -40,19 +40,7 @@ from scenarios.workload import Workload
 _TICK_S = 0.5
 _S = 1_000_000_000
 
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How to send and to watch, as opposed to what."""
-
-    timeouts: Timeouts = Timeouts()
-    include_usage: bool = True
-    keep: Keep = Keep()
-    keep_headers: tuple[str, ...] = ()
-    verify: bool = True
-    ca_file: str | None = None
-    wait_ready: bool = False
-    ready_limit_s: float | None = None
-    metrics_url: str | None = None  # with its login: never written
+T = TypeVar("T")
 
 
 class Aim(msgspec.Struct, kw_only=True):
@@ -100,6 +88,9 @@ def run_bench(
     finally:
         for aim in aims:
             aim.opened.journal.close()
+            failure = aim.opened.journal.failure  # of this process: a worker tells of its own
+            if failure is not None:
+                aim.opened.unsafe = failure.strerror
         screen.close(job.view())
     return job.outcome
 
@@ -115,14 +106,14 @@ class _Job:
         *,
         patient: bool = False,
     ) -> None:
-        self.loads: list[Load] = []
         self.outcome = Outcome(fit, None)
         self._patient = patient
         self._aims = aims
         self._redact = redact
         self._settings = settings
         self._screen = screen
-        self._live = Live()
+        self._workers = max(len(aims[0].opened.shards), 1)
+        self._loads: Drive | Team | None = None
         self._signals = 0
         self._stopped = asyncio.Event()
         self._ended_by: EndedBy | None = None
@@ -131,73 +122,64 @@ class _Job:
     async def main(self) -> None:
         async with AsyncExitStack() as stack:
             self._catch_signals()
-            endpoints = [await self._endpoint(stack, aim) for aim in self._aims]
+            endpoints = [
+                await open_endpoint(stack, aim.target, self._settings, self._redact) for aim in self._aims
+            ]
             if not await self._get_ready(endpoints):
                 return
-            for aim, endpoint in zip(self._aims, endpoints, strict=True):
-                alarm = Alarm()
-                stack.callback(alarm.close)
-                load = self._load(aim, endpoint, alarm)
-                self.loads.append(load)
-                aim.opened.journal.start(load.on_full)
-            await self._drive()
+            loads: Drive | Team | None
+            if self._workers == 1:
+                loads = Drive(
+                    list(map(self._lane, self._aims)), self._settings, self._redact, self._screen.say
+                )
+                await loads.make(stack, endpoints)
+            else:
+                loads = await self._team()
+            if loads is not None:
+                self._loads = loads
+                await self._run(loads)
 
-    async def _drive(self) -> None:
-        # What exists now lives as long as the load: keep the collector from walking it over and over.
-        gc.collect()
-        gc.freeze()
-        gauge, scraper = Gauge(), self._scraper()
-        gauge.start()
+    async def _run(self, loads: Drive | Team) -> None:
+        scraper = self._scraper()
         ticker = asyncio.create_task(self._tick())
         if self._ended_by is not None:  # asked to, while it was prepared
-            for load in self.loads:
-                load.stop(self._ended_by)
+            loads.stop(self._ended_by)
         try:
-            outcomes = await asyncio.gather(*map(self._run, self.loads), return_exceptions=True)
+            await loads.run()
         finally:
-            measured = gauge.stop()
-            gc.unfreeze()
             ticker.cancel()
-            scraped = {} if scraper is None else {"metrics": await scraper.stop()}
-            for aim, load in zip(self._aims, self.loads, strict=True):
-                _note_end(aim, load, {**measured, **scraped})
-        for outcome in outcomes:
-            if outcome is not None:
-                raise outcome
-
-    async def _run(self, load: Load) -> None:
-        try:
-            await load.run()
-        except BaseException:
-            for other in self.loads:
-                other.stop("error", "the load of another target failed")
-            raise
+            measured = {"cpu_s": round(time.process_time() + loads.cpu_s, 3), **loads.gauge}
+            if scraper is not None:
+                measured["metrics"] = await scraper.stop()
+            if isinstance(loads, Team):
+                for worker in loads.lost:
+                    loads.read_back(worker, await asyncio.to_thread(self._mend, worker))
+            for aim, end in zip(self._aims, loads.ends(), strict=True):
+                _note_end(aim, end, loads.began_at, measured)
 
     # -- before
 
-    async def _endpoint(self, stack: AsyncExitStack, aim: Aim) -> Endpoint:
-        settings, target = self._settings, aim.target
-        http = await stack.enter_async_context(
-            open_session(target.headers, verify=settings.verify, ca_file=settings.ca_file, proxy=target.proxy)
-        )
-        client = Client(http, target, settings.timeouts, self._redact, settings.keep_headers)
-        return Endpoint(client, without_query(target.base_url))
-
     async def _get_ready(self, endpoints: list[Endpoint]) -> bool:
         for aim, endpoint in zip(self._aims, endpoints, strict=True):
-            preparing = asyncio.create_task(self._prepare(aim, endpoint))
-            stopped = asyncio.create_task(self._stopped.wait())
-            await asyncio.wait({preparing, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            if not preparing.done():
-                preparing.cancel()
-                await asyncio.wait({preparing})
+            done, reason = await self._unless_stopped(self._prepare(aim, endpoint))
+            if not done:
                 return False
-            reason = preparing.result()
             if reason is not None:
                 aim.opened.session.ended_by, aim.opened.session.reason = "circuit_breaker", reason
                 return False
         return True
+
+    async def _unless_stopped(self, what: Coroutine[Any, Any, T]) -> tuple[bool, T | None]:
+        """Wait for something, or for a signal, which ends it. Returns whether it was done, and its result."""
+        doing = asyncio.create_task(what)
+        stopped = asyncio.create_task(self._stopped.wait())
+        await asyncio.wait({doing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if doing.done():
+            return True, doing.result()
+        doing.cancel()
+        await asyncio.wait({doing})
+        return False, None
 
     async def _prepare(self, aim: Aim, endpoint: Endpoint) -> str | None:
         """Wait for the server and fit the prompts to it, where asked to. Returns why it cannot go on."""
@@ -226,30 +208,67 @@ class _Job:
         aim.opened.session.gauge["ready"] = {"waited_s": waited_s, "requests": purse.requests}
         return None if ready.error is None else f"not ready after {waited_s:.1f} s: {ready.error.message}"
 
-    def _load(self, aim: Aim, endpoint: Endpoint, alarm: Alarm) -> Load:
-        settings, session = self._settings, aim.opened.session
-        delivery = Delivery(
-            Gate(Fleet([endpoint]), cools=False),
+    def _is_proven(self, aim: Aim) -> bool:
+        return self._settings.wait_ready or aim.proven or self._fitted_to is aim
+
+    def _lane(self, aim: Aim) -> Lane:
+        session = aim.opened.session
+        return Lane(
+            target=aim.target,
+            workload=aim.workload,
+            course=aim.course,
+            journal=aim.opened.journal,
             session=session.number,
             anchor_ns=session.anchor_ns,
-            retries=0,
-            include_usage=settings.include_usage,
-            keep=settings.keep,
             prices=aim.prices,
+            proven=self._is_proven(aim),
         )
-        load = Load(
-            delivery,
-            aim.opened.journal,
-            aim.workload.item,
-            aim.course,
-            alarm,
-            self._live,
-            self._screen.say,
+
+    # -- with workers
+
+    async def _team(self) -> Team | None:
+        """Workers, ready to go; `None` where they cannot be had, or are not wanted any more."""
+        redact = self._redact
+        team = Team(self._start, self._workers, len(self._aims), redact, self._screen.say)
+        try:
+            done, _ = await self._unless_stopped(team.make())
+        except WorkerError as exc:
+            for aim in self._aims:
+                aim.opened.session.ended_by, aim.opened.session.reason = "error", redact(str(exc))
+            return None
+        return team if done else None
+
+    def _start(self, worker: int) -> Start:
+        parts = [self._part(aim, worker) for aim in self._aims]
+        return Start(worker, self._workers, self._settings, self._redact.secrets, parts)
+
+    def _part(self, aim: Aim, worker: int) -> Part:
+        session, schedule = aim.opened.session, aim.course.schedule
+        fitted = needs_probes(aim.scenario, self._settings.include_usage)
+        return Part(
+            journal=str(aim.opened.shards[worker]),
+            session=session.number,
             anchor_ns=session.anchor_ns,
-            proven=settings.wait_ready or aim.proven or self._fitted_to is aim,
+            scenario=aim.scenario,
+            target=aim.target,
+            fit=self.outcome.fit if fitted else None,
+            salt=aim.salt,
+            sha256=aim.workload.describe().sha256,
+            max_in_flight=aim.course.max_in_flight,
+            arrivals=None if schedule is None else len(schedule.offsets_ns),
+            prices=None if aim.prices is None else aim.prices.models,
+            proven=self._is_proven(aim),
         )
-        delivery.on_first_token = load.first_token
-        return load
+
+    def _mend(self, worker: int) -> list[dict[str, int]]:
+        """Cut the torn tails of a dead worker's journals. Returns what they hold: records by their status."""
+        found = []
+        for aim in self._aims:
+            path = aim.opened.shards[worker]
+            with contextlib.suppress(StoreError, OSError):  # readers leave a torn tail out as well
+                mend(path)
+            found.append(dict(Counter(_status(line) for _, line in lines(path))))
+        return found
 
     def _scraper(self) -> Scraper | None:
         url, opened = self._settings.metrics_url, self._aims[0].opened
@@ -278,8 +297,9 @@ class _Job:
             loop.add_signal_handler(signal.SIGTERM, self._signalled, "terminated")
 
     def _signalled(self, how: EndedBy) -> None:
+        loads = self._loads
         self.outcome.asked_to_end = self.outcome.asked_to_end or how
-        if self._patient and self.loads and how == "interrupted":
+        if self._patient and loads is not None and how == "interrupted":
             self._patient = False
             self._screen.say("ending after this run, which completes its pair; once more stops it now")
             return
@@ -292,40 +312,36 @@ class _Job:
             self._screen.say("closing the streams")
             self._cut()
             return
-        for load in self.loads:
-            load.stop(how)
-        going, grace_s = self._in_flight, self._aims[0].course.grace_ns / _S
-        if self.loads:
+        if loads is not None:
+            loads.stop(how)
+            grace_s = self._aims[0].course.grace_ns / _S
             asyncio.get_running_loop().call_later(grace_s, self._cut)
             self._screen.say(
-                f"stopping: waiting at most {grace_s:g} s for {going} in flight; once more closes them and "
-                "keeps what they said"
+                f"stopping: waiting at most {grace_s:g} s for {loads.in_flight} in flight; once more closes "
+                "them and keeps what they said"
             )
 
     def _cut(self) -> None:
-        for load in self.loads:
-            load.cut("user")
+        if self._loads is not None:
+            self._loads.cut("user")
 
     # -- what is seen
 
-    @property
-    def _in_flight(self) -> int:
-        return sum(load.in_flight for load in self.loads)
-
     def view(self) -> View:
-        live = self._live
+        loads = self._loads
+        live = Live() if loads is None else loads.live
         schedule = self._aims[0].course.schedule
         gap_ns = None if schedule is None else schedule.mean_gap_ns
         return View(
-            started=sum(load.tally.started for load in self.loads),
+            started=0 if loads is None else loads.started,
             done=live.done,
             failed=live.failed,
-            in_flight=self._in_flight,
+            in_flight=0 if loads is None else loads.in_flight,
             tokens=live.tokens,
             asked_per_s=len(self._aims) * _S / gap_ns if gap_ns else None,
             ttft_p50_ms=live.ttft_ms(50),
             ttft_p95_ms=live.ttft_ms(95),
-            state="finishing" if self.loads and all(load.stopping for load in self.loads) else "",
+            state="finishing" if loads is not None and loads.stopping else "",
         )
 
     async def _tick(self) -> None:
@@ -334,45 +350,27 @@ class _Job:
             self._screen.show(self.view())
 
 
-def _note_end(aim: Aim, load: Load, measured: dict[str, Any]) -> None:
+class _Ended(msgspec.Struct):
+    status: str
+
+
+_ended = msgspec.json.Decoder(_Ended).decode
+
+
+def _status(line: bytes) -> str:
+    try:
+        return _ended(line).status
+    except msgspec.MsgspecError:
+        return "bad"
+
+
+def _note_end(aim: Aim, end: LoadEnd, began_at: int, measured: dict[str, Any]) -> None:
     session = aim.opened.session
     session.ended_at = time.monotonic_ns() - session.anchor_ns
-    session.ended_by, session.reason = load.ended_by, load.reason
-    tally = load.tally
-    session.counts = {"started": tally.started, **tally.status}
-    if tally.unwritten:
-        session.counts["unwritten"] = tally.unwritten
-    session.gauge |= {"cpu_s": round(time.process_time(), 3), **measured}
-    session.gauge["load"] = _told(load, aim.course, session.anchor_ns)
-
-
-def _told(load: Load, course: Course, anchor_ns: int) -> dict[str, Any]:
-    """What became of the load, for the manifest. Instants are since the session's anchor."""
-    scheduled = load.scheduled()
-    schedule = course.schedule
-    window = load.window()
-
-    def since_anchor(at: int | None) -> int | None:
-        return None if at is None else at - anchor_ns
-
-    out: dict[str, Any] = {
-        "executor": course.executor,
-        "scheduled": scheduled["measure"],
-        "scheduled_warmup": scheduled["warmup"],
-        "sent": load.sent["measure"],
-        "sent_warmup": load.sent["warmup"],
-        "arrived": load.arrived["measure"],
-        "unsent": scheduled["measure"] - load.arrived["measure"],
-        "unsent_wait_s": round(load.unsent_wait_s(), 6),
-        "held": load.held,
-        "mean_gap_ms": None if schedule is None or not schedule.mean_gap_ns else schedule.mean_gap_ns / 1e6,
-        "steady_begin_ns": since_anchor(window[0]),
-        "steady_end_ns": since_anchor(window[1]),
-        "max_in_flight": course.max_in_flight,
-        "concurrency": max((places for _, places in course.places), default=None),
-        "peak_in_flight": load.peak_in_flight,
-    }
-    if schedule is not None:
-        out["schedule_begin_ns"] = since_anchor(load.began_at + schedule.begin_ns)
-        out["schedule_end_ns"] = since_anchor(load.began_at + schedule.end_ns)
-    return out
+    session.ended_by, session.reason = end.ended_by, end.reason
+    session.counts = {"started": end.started, **end.status}
+    if end.unwritten:
+        session.counts["unwritten"] = end.unwritten
+    session.gauge |= measured
+    session.gauge["load"] = told(end, aim.course, began_at, session.anchor_ns)
+    aim.opened.unsafe = end.unsafe

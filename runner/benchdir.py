@@ -11,7 +11,7 @@ import msgspec
 
 from runner.journal import Journal
 from runner.rundir import new_session, now_text, sync_directory, write_manifest
-from runner.store import JOURNAL, MANIFEST, RUNS, Manifest, PromptFile, Session, StoreError
+from runner.store import JOURNAL, MANIFEST, RUNS, Manifest, PromptFile, Session, StoreError, shard_name
 
 
 class OpenedBench(msgspec.Struct):
@@ -22,6 +22,8 @@ class OpenedBench(msgspec.Struct):
     manifest: Manifest
     session: Session
     made: list[Path] = []  # folders that were made for it, the innermost first
+    shards: list[Path] = []  # the journal of each worker; this process's own stays empty then
+    unsafe: str | None = None  # why what was written may not last
 
 
 def bench_place(scenario: str, output: str | None) -> Path:
@@ -42,6 +44,7 @@ def open_bench(
     tags: dict[str, str],
     prompts: PromptFile | None,
     options: dict[str, Any],
+    workers: int = 1,
 ) -> OpenedBench:
     """Make the run directory of a bench and begin its one session.
 
@@ -60,7 +63,8 @@ def open_bench(
     )
     session = new_session(1, options)
     manifest.sessions.append(session)
-    opened = OpenedBench(path, journal, manifest, session, made)
+    shards = [path / shard_name(worker) for worker in range(workers)] if workers > 1 else []
+    opened = OpenedBench(path, journal, manifest, session, made, shards)
     try:
         write_manifest(path, manifest)
         sync_directory(path)

@@ -5,10 +5,42 @@ from __future__ import annotations
 import msgspec
 
 from scenarios import scenario
-from scenarios.arrivals import Schedule, measured_s, places, schedule
+from scenarios.arrivals import Schedule, measured_s, places, schedule, stripe
 from scenarios.trace import TraceRow
 
 _S = 1_000_000_000
+
+
+class Stripe(msgspec.Struct, frozen=True):
+    """Which arrivals of a load are one worker's: those of its places.
+
+    Arrival j comes to place j mod `places`, and place p is worker p mod `workers`'s. So each has its part of
+    the arrivals in proportion to its places, and all stripes make the whole. An open loop has one place a
+    worker.
+    """
+
+    worker: int = 0
+    workers: int = 1
+    places: int = 1
+
+    @property
+    def own(self) -> int:
+        """How many of the places are this worker's."""
+        return len(range(self.worker, self.places, self.workers))
+
+    def number(self, count: int) -> int:
+        """The arrival that is the worker's `count`-th, from 0."""
+        rounds, place = divmod(count, self.own)
+        return rounds * self.places + self.worker + place * self.workers
+
+    def below(self, number: int) -> int:
+        """How many arrivals before the `number`-th are the worker's."""
+        rounds, rest = divmod(number, self.places)
+        return rounds * self.own + self.part(rest)
+
+    def part(self, count: int) -> int:
+        """The worker's part of so many places."""
+        return len(range(self.worker, count, self.workers))
 
 
 class Course(msgspec.Struct, kw_only=True):
@@ -27,6 +59,12 @@ class Course(msgspec.Struct, kw_only=True):
     requests: int | None = None
     duration_ns: int | None = None
     grace_ns: int = 30 * _S
+    stripe: Stripe = Stripe()
+
+    @property
+    def most(self) -> int | None:
+        """How many requests it has under way at most; `None`: any number."""
+        return max((places for _, places in self.places), default=self.max_in_flight)
 
     @property
     def scheduled(self) -> int | None:
@@ -70,3 +108,37 @@ def course_of(load: scenario.Load, seed: int, rows: list[TraceRow] | None, most_
         duration_ns=None if duration_s is None else round(duration_s * _S),
         grace_ns=grace_ns,
     )
+
+
+def share(course: Course, worker: int, workers: int) -> Course:
+    """One worker's part of a course. All parts make the whole: its arrivals, places, requests and limit.
+
+    Args:
+        course: of the whole load.
+        worker: which one, from 0.
+        workers: how many there are: no more than `course.most`, or one has nothing to do.
+    """
+    if course.schedule is not None:
+        mine = Stripe(worker, workers, workers)
+        most = course.max_in_flight
+        return msgspec.structs.replace(
+            course,
+            schedule=stripe(course.schedule, worker, workers),
+            max_in_flight=None if most is None else mine.part(most),
+            stripe=mine,
+        )
+    mine = Stripe(worker, workers, course.most or workers)
+    warmup, requests = mine.below(course.warmup_requests), course.requests
+    if requests is not None:
+        requests = mine.below(course.warmup_requests + requests) - warmup
+    return msgspec.structs.replace(
+        course,
+        places=_changes([(at, mine.part(count)) for at, count in course.places]),
+        warmup_requests=warmup,
+        requests=requests,
+        stripe=mine,
+    )
+
+
+def _changes(steps: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [step for at, step in enumerate(steps) if at == 0 or steps[at - 1][1] != step[1]]

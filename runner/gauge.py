@@ -10,7 +10,7 @@ import asyncio
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import Any, Protocol
 
@@ -163,21 +163,47 @@ class Gauge:
 
 
 def over_all(own: dict[str, Any], workers: list[dict[str, Any]]) -> dict[str, Any]:
-    """What several processes measured, as one: CPU summed up, and of lag and garbage pauses the worst.
+    """What several processes measured, as one, and each by itself.
 
     Args:
         own: of the parent, from `Gauge.stop`.
         workers: of each worker the same, with whatever else is known of it; of one that died, only that.
     """
-    all_ = [own, *(worker for worker in workers if "cpu" in worker)]
-    user_s, system_s = (sum(one["cpu"][kind] for one in all_) for kind in ("user_s", "system_s"))
-    out = {
-        "cpu_s": round(user_s + system_s, 3),
-        "lag": max((one["lag"] for one in all_), key=lambda lag: lag["p99_ms"] or 0.0),
-        "gc": max((one["gc"] for one in all_), key=lambda gc: gc["max_ms"]),
-        "cpu": {"user_s": user_s, "system_s": system_s, "wall_s": own["cpu"]["wall_s"]},
-    }
+    out = own if not workers else together([own, *(worker for worker in workers if "cpu" in worker)])
+    cpu = out["cpu"]
+    out = {"cpu_s": round(cpu["user_s"] + cpu["system_s"], 3), **out}
     return out if not workers else {**out, "parent": own, "workers": workers}
+
+
+def together(gauges: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What several processes measured at one time, as `Gauge.stop` tells it of one; nothing of none.
+
+    What can be counted is summed up. Of lag it is the worst process's percentiles: none is averaged.
+    """
+    if not gauges:
+        return {}
+
+    def worst(part: str, name: str) -> Any:
+        return max((one[part][name] for one in gauges if one[part].get(name) is not None), default=None)
+
+    def total(part: str, name: str) -> Any:
+        return sum(one[part].get(name, 0) for one in gauges)
+
+    return {
+        "lag": {
+            "n": total("lag", "n"),
+            **{name: worst("lag", name) for name in ("p50_ms", "p99_ms", "max_ms")},
+            "missed": total("lag", "missed"),
+        },
+        "gc": {
+            **{name: total("gc", name) for name in ("pauses", "total_ms")},
+            "max_ms": worst("gc", "max_ms"),
+        },
+        "cpu": {
+            **{name: total("cpu", name) for name in ("user_s", "system_s")},
+            "wall_s": worst("cpu", "wall_s"),
+        },
+    }
 
 
 def _cpu_s() -> tuple[float, float]:

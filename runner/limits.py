@@ -169,19 +169,25 @@ class LoadBreaker:
 
     Args:
         proven: it has answered before.
+        workers: how many see a part of the load each: the fifty are of all of them.
     """
 
-    def __init__(self, *, proven: bool = False) -> None:
+    def __init__(self, *, proven: bool = False, workers: int = 1) -> None:
         self.tripped: Error | None = None
-        self._proven = proven
+        self.proven = proven
+        self._most_gone = -(-_NOTHING_WORKS // workers)
         self._bad = 0
         self._gone = 0
         self._gone_since = 0
 
     def token(self) -> None:
         """Take the first token of any answer."""
-        self._proven = True
+        self.prove()
         self._gone = 0
+
+    def prove(self) -> None:
+        """Take that it has answered somebody."""
+        self.proven = True
 
     def note(self, error: Error | None, now: int, *, heard: bool = False) -> bool:
         """Take the end of one request at the instant `now` (ns). Returns whether to stop.
@@ -190,7 +196,7 @@ class LoadBreaker:
         """
         if error is None:
             self.token()
-        elif not self._proven:
+        elif not self.proven:
             self._bad += error.kind is ErrorKind.BAD_REQUEST
             wrong = error.kind in _TARGET or error.http_status in {404, 405}
             self._trip(error, if_=wrong or self._bad >= _UNPROVEN_ROWS)
@@ -205,7 +211,7 @@ class LoadBreaker:
             self._gone_since = self._gone_since if self._gone else now
             self._gone += 1
             long = now - self._gone_since >= GONE_NS
-            self._trip(error, if_=long and self._gone >= _NOTHING_WORKS)
+            self._trip(error, if_=long and self._gone >= self._most_gone)
 
     def _trip(self, error: Error, *, if_: bool) -> None:
         if if_ and self.tripped is None:

@@ -34,6 +34,7 @@ class Live:
         self.failed = 0
         self.tokens = 0
         self._ttft: dict[int, int] = {}
+        self._given: dict[int, int] = {}
         self._timed = 0
 
     def add(self, record: Record) -> None:
@@ -46,6 +47,18 @@ class Live:
             bucket = round(math.log10(took_ms) * _BUCKETS_A_DECADE)
             self._ttft[bucket] = self._ttft.get(bucket, 0) + 1
             self._timed += 1
+
+    def taken(self) -> dict[int, int]:
+        """The counts of TTFT since they were taken last, for `give` elsewhere."""
+        fresh = {bucket: n - self._given.get(bucket, 0) for bucket, n in self._ttft.items()}
+        self._given = dict(self._ttft)
+        return {bucket: n for bucket, n in fresh.items() if n}
+
+    def give(self, ttft: dict[int, int]) -> None:
+        """Count what another one has `taken`."""
+        for bucket, n in ttft.items():
+            self._ttft[bucket] = self._ttft.get(bucket, 0) + n
+            self._timed += n
 
     def ttft_ms(self, p: float) -> float | None:
         """A percentile of TTFT so far."""

@@ -97,6 +97,8 @@ class Load:
         self.sent: dict[Phase, int] = {"warmup": 0, "measure": 0}  # requests, turns of conversations included
         self.arrived: dict[Phase, int] = {"warmup": 0, "measure": 0}  # arrivals that were started
         self.began_at = 0
+        self.was_full = False  # an arrival found `max_in_flight` reached
+        self.on_stop: Callable[[EndedBy, str | None], None] = lambda _by, _why: None
         self._delivery = delivery
         self._journal = journal
         self._item = item
@@ -105,7 +107,8 @@ class Load:
         self._live = live
         self._tell = tell
         self._anchor_ns = anchor_ns
-        self._breaker = LoadBreaker(proven=proven)
+        self._breaker = LoadBreaker(proven=proven, workers=course.stripe.workers)
+        self._heard_elsewhere_at = 0
         self._slots = Slots(course.places[0][1] if course.places else 0)
         self._window = Window(course.places[0][1] if len(course.places) == 1 else None)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,12 +135,17 @@ class Load:
         """What made it end early."""
         return self._breaker.tripped
 
-    async def run(self) -> None:
-        """Drive it; return when every line is written."""
-        self.began_at = monotonic_ns()
+    async def run(self, begin_at: int | None = None) -> None:
+        """Drive it; return when every line is written.
+
+        Args:
+            begin_at: the instant it starts; now, where there is none.
+        """
+        self.began_at = monotonic_ns() if begin_at is None else begin_at
         ending = self._arm_end()
         try:
-            if not self._no_more:  # else it was stopped before it began
+            # Where either is not so, it was stopped before it began.
+            if not self._no_more and await self._clock.until(self.began_at):
                 await (self._open() if self._course.schedule is not None else self._closed())
         except Exception as exc:  # noqa: BLE001 - raised again below, when what was paid for is written
             self._failure = self._failure or exc
@@ -158,6 +166,7 @@ class Load:
             self.ended_by, self.reason = ended_by, reason
         if self._stopped_at is None:
             self._stopped_at = monotonic_ns()
+            self.on_stop(ended_by, reason)
         self._halt()
 
     def cut(self, by: CancelledBy) -> None:
@@ -179,6 +188,17 @@ class Load:
     def first_token(self) -> None:
         """Told of every answer's first token."""
         self._breaker.token()
+
+    @property
+    def proven(self) -> bool:
+        """The target has answered."""
+        return self._breaker.proven
+
+    def heard_elsewhere(self, at: int, *, proven: bool) -> None:
+        """Told of what another worker has of the target: that it answers, and a byte's instant."""
+        self._heard_elsewhere_at = max(self._heard_elsewhere_at, at)
+        if proven:
+            self._breaker.prove()
 
     def scheduled(self) -> dict[Phase, int]:
         """Arrivals that were due by the time it ended (of a closed loop: that were started)."""
@@ -216,7 +236,7 @@ class Load:
         end = self._course.end_ns
         if end is None:
             return []
-        loop = asyncio.get_running_loop()
+        loop, end = asyncio.get_running_loop(), end + self.began_at - monotonic_ns()
         handles = [loop.call_later((end + self._course.grace_ns) / _S, self._deadline)]
         if self._course.schedule is None:
             handles.append(loop.call_later(end / _S, self._end_of_starts))
@@ -245,15 +265,15 @@ class Load:
     async def _open(self) -> None:
         schedule = self._course.schedule
         assert schedule is not None
-        for number, offset in enumerate(schedule.offsets_ns):
+        for nth, offset in enumerate(schedule.offsets_ns):
             due = self.began_at + offset
             # Made before its time, so that none of this is in its delay.
-            flight = self._flight(number)
+            flight = self._flight(nth)
             # A wait that was cut short ends the load: nothing is sent before its time.
             if not await self._clock.until(due):
                 break
             held_ns = await self._place(due)
-            if self._no_more or not await self._launch(flight, due, self._phase(number, due), held_ns):
+            if self._no_more or not await self._launch(flight, due, self._phase(nth, due), held_ns):
                 break
             await self._gone(flight)
 
@@ -271,6 +291,7 @@ class Load:
                 break
             await asyncio.sleep(0)
         while self.in_flight >= limit and not self._no_more:
+            self.was_full = True
             if due > self._full_until:
                 self._full_since = monotonic_ns()
             self._room = asyncio.get_running_loop().create_future()
@@ -289,16 +310,16 @@ class Load:
         self._slots.open_all()
         resizing = asyncio.create_task(self._resize()) if len(course.places) > 1 else None
         try:
-            for number in count():
-                if self.arrived["measure"] == course.requests:
+            for nth in count():
+                if nth >= course.warmup_requests and self.arrived["measure"] == course.requests:
                     break
-                flight = self._flight(number)  # while it waits for a place
+                flight = self._flight(nth)  # while it waits for a place
                 free_since = await self._slots.take()
                 if self._no_more:
                     break
-                if number < course.places[0][1]:
+                if nth < course.places[0][1]:
                     free_since = monotonic_ns()  # the first ones: their places are opened one by one
-                if not await self._launch(flight, free_since, self._phase(number, free_since), 0):
+                if not await self._launch(flight, free_since, self._phase(nth, free_since), 0):
                     break
                 await self._gone(flight)
         finally:
@@ -313,14 +334,15 @@ class Load:
 
     # -- one arrival
 
-    def _phase(self, number: int, at: int) -> Phase:
+    def _phase(self, nth: int, at: int) -> Phase:
         course = self._course
         if course.schedule is not None:
-            return "warmup" if number < course.schedule.warmup else "measure"
-        warming = number < course.warmup_requests or at - self.began_at < course.warmup_ns
+            return "warmup" if nth < course.schedule.warmup else "measure"
+        warming = nth < course.warmup_requests or at - self.began_at < course.warmup_ns
         return "warmup" if warming else "measure"
 
-    def _flight(self, number: int) -> _Flight:
+    def _flight(self, nth: int) -> _Flight:
+        number = self._course.stripe.number(nth)
         item = self._item(number)
         return _Flight(number, item, self._prepare(item.first, about(number, item)))
 
@@ -415,7 +437,9 @@ class Load:
         if record.status == "cancelled" or self._stopped_at is not None:
             return
         now = monotonic_ns()
-        heard = record.headers_at is not None or self._delivery.heard_since(now - GONE_NS)
+        since = now - GONE_NS
+        heard = record.headers_at is not None or self._heard_elsewhere_at >= since
+        heard = heard or self._delivery.heard_since(since)
         if self._breaker.note(record.error, now, heard=heard):
             error = self._breaker.tripped
             assert error is not None

@@ -11,7 +11,8 @@ from msgspec import UNSET, UnsetType
 from runner.record import tokens
 from runner.store import StoreError, build_index, load_manifest, read_blocks
 from scenarios.request import NEVER_IN_IDENTITY
-from scenarios.trace import TraceRow
+from scenarios.scenario import Scenario
+from scenarios.trace import TraceRow, rows_of
 
 
 class _Asked(msgspec.Struct):
@@ -24,6 +25,18 @@ class _Asked(msgspec.Struct):
     asked_input_tokens: int | UnsetType = UNSET
     asked_output_tokens: int | UnsetType = UNSET
     request: dict[str, Any] | UnsetType = UNSET
+
+
+def trace_rows(scenario: Scenario) -> list[TraceRow] | None:
+    """What a trace replays; `None` where the load is none.
+
+    Raises:
+        ScenarioError, StoreError: it cannot be read.
+    """
+    load = scenario.load
+    if load.executor != "trace" or load.trace is None:
+        return None
+    return rows_of_run(Path(load.trace)) if Path(load.trace).is_dir() else rows_of(load)
 
 
 def rows_of_run(run: Path) -> list[TraceRow]:

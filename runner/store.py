@@ -30,7 +30,15 @@ _SHARD = re.compile(r"records-(\d+)\.jsonl\Z")
 _BLOCK = 1 << 20
 
 EndedBy = Literal[
-    "finished", "interrupted", "terminated", "circuit_breaker", "disk_full", "budget", "pilot", "error"
+    "finished",
+    "interrupted",
+    "terminated",
+    "circuit_breaker",
+    "disk_full",
+    "budget",
+    "pilot",
+    "error",
+    "worker_lost",
 ]
 
 
@@ -149,6 +157,11 @@ def resolve_run(name: str | None, runs: Path = RUNS) -> Path:
             return dataset
         raise StoreError(f"no run directory {name}. Name the folder that `run` or `bench` printed.")
     return path
+
+
+def shard_name(number: int) -> str:
+    """The journal of a shard, from 0."""
+    return f"records-{number}.jsonl"
 
 
 def journal_files(run: Path) -> list[Path]:

@@ -26,6 +26,9 @@ ROOT = Path(__file__).parents[1]
 WORKERS = os.environ.get("STREAMGAUGE_TEST_WORKERS")
 """`make test WORKERS=2`: whole commands run with so many workers, where a test does not say."""
 
+# What a machine was found to carry is no part of a test, and no test leaves any such thing behind.
+os.environ["XDG_CACHE_HOME"] = os.devnull
+
 # How long an example takes says something of the machine, and nothing of the code.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
@@ -123,7 +126,7 @@ def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 def words(arguments: tuple[object, ...]) -> list[str]:
     """A command line, with the workers the suite is run with."""
     said = [str(argument) for argument in arguments]
-    if WORKERS is not None and said[:1] == ["run"] and "--workers" not in said:
+    if WORKERS is not None and said[:1] in (["run"], ["bench"], ["ab"], ["sweep"]) and "--workers" not in said:
         said[1:1] = ["--workers", WORKERS]
     return said
 

@@ -20,6 +20,7 @@ _ADVICE = {
     "a": "Check that the server of side a runs, --base-url, --model and the key (--api-key-env).",
     "b": "Check that the server of side b runs, --base-url-b, --model-b and the key (--api-key-env-b).",
 }
+_OVER = {"finished", "worker_lost"}  # a run without a worker is INVALID: it costs its pair, not the others
 _ENDS = {"interrupted": "interrupted", "terminated": "terminated", "circuit_breaker": "target_gone"}
 
 
@@ -64,9 +65,9 @@ class Turns:
                 asked_to_end = self._one(slot)
             finally:
                 slot.wall_s = round(time.monotonic() - began, 3)
-                slot.state = "done" if slot.ended_by == "finished" else "cut"
+                slot.state = "done" if slot.ended_by in _OVER else "cut"
                 keep(self._folder, self._ab)
-            if slot.ended_by != "finished":
+            if slot.ended_by not in _OVER:
                 self._ab.ended_by = _ENDS.get(str(slot.ended_by), slot.ended_by)
                 return
             if asked_to_end is not None:

@@ -16,8 +16,8 @@ from runner.commands.options import OPENAI
 
 if TYPE_CHECKING:
     from runner.ab import Ab, Side
-    from runner.bench import Settings
     from runner.commands.bench_setup import Checked
+    from runner.drive import Settings
     from scenarios.scenario import Scenario
 
 # They are about who is asked, and never both sides' at once.
@@ -37,7 +37,7 @@ class Sides(msgspec.Struct):
     """Both sides ready to go."""
 
     checked: dict[Any, Checked]  # by side
-    settings: Any  # runner.bench.Settings
+    settings: Any  # runner.drive.Settings
     redact: Any  # runner.redact.Redactor
     declared: dict[str, dict[Any, Any]]
     salt: str | None
@@ -156,7 +156,7 @@ def _same_seed(one: Scenario, other: Scenario) -> list[str]:
 
 def _warm_both(one: Scenario, other: Scenario) -> None:
     """Loads that name no warm-up get one: the longer one of both, so that both measure the same prompts."""
-    from runner.commands.bench_setup import trace_rows
+    from runner.replay import trace_rows
     from scenarios.warm_up import longer, with_warm_up
 
     if one.load == other.load:

@@ -126,9 +126,8 @@ def _code(aim: Aim, summary: Summary, on_inconclusive: Any) -> int:
     if unwritten:
         say(f"streamgauge: {name}{unwritten} finished answers found no room on the disk and are lost")
     if ended_by == "finished":
-        broken = aim.opened.journal.failure
-        if broken is not None:
-            say(f"streamgauge: {name}the journal could not be made safe on the disk: {broken.strerror}")
+        if aim.opened.unsafe is not None:
+            say(f"streamgauge: {name}the journal could not be made safe on the disk: {aim.opened.unsafe}")
             return 1
         return judged
     told = {
@@ -137,6 +136,7 @@ def _code(aim: Aim, summary: Summary, on_inconclusive: Any) -> int:
         "disk_full": f"stopped: {session.reason} ({aim.opened.path})",
         "circuit_breaker": f"ended early: {_why(aim)}",
         "error": f"ended early: {session.reason or 'an error'}",
+        "worker_lost": f"ended early: {session.reason}",
     }
     say(f"streamgauge: {name}{told.get(ended_by, ended_by)}")
     if ended_by == "circuit_breaker":
@@ -144,6 +144,8 @@ def _code(aim: Aim, summary: Summary, on_inconclusive: Any) -> int:
         return judged or 1
     if ended_by in {"terminated", "disk_full"}:
         return judged or 75
+    if ended_by == "worker_lost":
+        return judged or 1  # INVALID it is
     return 130 if ended_by == "interrupted" else 1
 
 

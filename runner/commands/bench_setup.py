@@ -16,9 +16,10 @@ from runner.commands.room import caution_of_ports, most_connections, need_connec
 from runner.commands.sending import check_ca_file, prices_given, timeouts_of
 
 if TYPE_CHECKING:
-    from runner.bench import Aim, Settings
+    from runner.bench import Aim
     from runner.benchdir import OpenedBench
     from runner.course import Course
+    from runner.drive import Settings
     from runner.prices import Prices
     from runner.store import PromptFile
     from runner.target import Target
@@ -36,7 +37,7 @@ class Made(msgspec.Struct):
     """A bench ready to go."""
 
     aims: list[Any]  # of runner.bench.Aim
-    settings: Any  # runner.bench.Settings
+    settings: Any  # runner.drive.Settings
     redact: Any  # runner.target.Redactor
     notes: list[str]
 
@@ -93,7 +94,7 @@ def make(scenario: Scenario, given: dict[str, Any]) -> Made:
     settings = settings_of(given)
     checked = check_targets(scenario, given, settings)
     withheld = [withheld_key(one.target, one.name) for one in checked]
-    notes = [*notes_on(checked[0], settings), *(note for note in withheld if note is not None)]
+    notes = [*notes_on(checked[0], settings, len(checked)), *(note for note in withheld if note is not None)]
     places = _places(scenario, [one.name for one in checked], given)
     aims: list[Aim] = []
     try:
@@ -112,6 +113,7 @@ def check_targets(scenario: Scenario, given: dict[str, Any], settings: Settings)
     Raises:
         ScenarioError, PromptError, TargetError, PriceError: with what to do.
     """
+    from runner.replay import trace_rows
     from scenarios.workload import Workload
 
     scenarios = _scenarios(scenario, given)
@@ -135,14 +137,24 @@ def check_targets(scenario: Scenario, given: dict[str, Any], settings: Settings)
     return found
 
 
-def notes_on(checked: Checked, settings: Settings) -> list[str]:
-    """What to tell before anything is sent."""
+def notes_on(checked: Checked, settings: Settings, targets: int = 1) -> list[str]:
+    """What to tell before anything is sent to so many targets."""
+    from runner.carried import carried, heavy
+    from scenarios.asked import events_per_s, highest_rate
     from scenarios.cautions import warnings
 
     scenario = checked.scenario
-    ports = caution_of_ports(_highest_rate(scenario.load), checked.target.host)
-    notes = [*warnings(scenario), *_left_out(checked.workload), *_unfitted(scenario, settings)]
-    return notes if ports is None else [*notes, ports]
+    asked, workers = events_per_s(scenario, checked.rows), workers_of(settings, checked.course)
+    idle = f"--workers {settings.workers}: this load has work for {workers}, and so many are used"
+    ports = caution_of_ports(highest_rate(scenario.load, checked.rows) or 0.0, checked.target.host)
+    return [
+        *warnings(scenario),
+        *([idle] if workers < settings.workers else []),
+        *_left_out(checked.workload),
+        *_unfitted(scenario, settings),
+        *([] if ports is None else [ports]),
+        *([] if asked is None else heavy(asked * targets, workers, carried())),
+    ]
 
 
 def open_aim(checked: Checked, path: Path, settings: Settings, tags: dict[str, str]) -> Aim:
@@ -271,17 +283,6 @@ def _prices_of(target: parts.Target, given: dict[str, Any]) -> Prices | None:
 # -- the load
 
 
-def trace_rows(scenario: Scenario) -> list[TraceRow] | None:
-    """What a trace replays; `None` where the load is none."""
-    from runner.replay import rows_of_run
-    from scenarios.trace import rows_of
-
-    load = scenario.load
-    if load.executor != "trace" or load.trace is None:
-        return None
-    return rows_of_run(Path(load.trace)) if Path(load.trace).is_dir() else rows_of(load)
-
-
 def _check_thresholds(scenario: Scenario, workload: Workload) -> None:
     """What no run of this scenario could measure is found before it is paid for."""
     from scenarios.scenario import ScenarioError
@@ -313,13 +314,6 @@ def _prompt_file(workload: Workload) -> PromptFile | None:
     return PromptFile(name=told.name, sha256=told.sha256, rows=rows, requests=rows, expects=told.expects)
 
 
-def _highest_rate(load: parts.Load) -> float:
-    """Requests a second, at most, of an open loop; 0 where nobody can tell."""
-    if load.executor == "ramping-arrival-rate":
-        return max([load.start, *(stage.target for stage in load.stages)])
-    return load.rate or 0.0
-
-
 def _unfitted(scenario: Scenario, settings: Settings) -> list[str]:
     from runner.fit import is_fitted
 
@@ -336,24 +330,35 @@ def _course(scenario: Scenario, rows: list[TraceRow] | None, targets: int, setti
     more = 0 if settings.metrics_url is None else _SCRAPER_FILES
     most = MOST_IN_FLIGHT
     if load.is_open and load.max_in_flight is None:
-        most = most_connections(MOST_IN_FLIGHT, targets, more)
+        n = settings.workers
+        most = min(most, n * most_connections(-(-most // n), targets, more))
     course = course_of(load, scenario.seed, rows, most)
+    workers = workers_of(settings, course)
     if load.max_in_flight is not None:
-        need_connections(load.max_in_flight, "load.max_in_flight", targets, more)
+        need_connections(load.max_in_flight, "load.max_in_flight", targets, more, workers=workers)
     elif not load.is_open:
         name = "load.concurrency" if load.concurrency is not None else "load.stages"
-        need_connections(max(places for _, places in course.places), name, targets, more)
+        count = max(places for _, places in course.places)
+        need_connections(count, name, targets, more, workers=workers)
     return course
+
+
+def workers_of(settings: Settings, course: Course) -> int:
+    """How many workers a load gets: no more than have a place and an arrival of their own."""
+    return max(1, min(n for n in (settings.workers, course.most, course.scheduled) if n is not None))
 
 
 def settings_of(given: dict[str, Any]) -> Settings:
     """How to send and to watch."""
-    from runner.bench import Settings
     from runner.delivery import Keep
+    from runner.drive import Settings
     from runner.scrape import metrics_url
 
     check_ca_file(given["ca_file"])
+    if given["workers"] > 1 and sys.platform == "win32":
+        raise click.UsageError("--workers needs socket pairs, which Windows has not: leave it out")
     return Settings(
+        workers=given["workers"],
         timeouts=timeouts_of(given),
         include_usage=not given["no_usage"],
         keep=Keep(request=not given["no_request"], times=not given["no_times"]),
@@ -396,6 +401,7 @@ def _open(checked: Checked, path: Path, settings: Settings, tags: dict[str, str]
     from scenarios.sentence import load_sentence
 
     scenario, course, prices, proxy = checked.scenario, checked.course, checked.prices, checked.target.proxy
+    workers = workers_of(settings, course)
     kept = {**msgspec.to_builtins(scenario), "sentence": load_sentence(scenario)}
     options = {
         "concurrency": max((places for _, places in course.places), default=None),
@@ -409,6 +415,15 @@ def _open(checked: Checked, path: Path, settings: Settings, tags: dict[str, str]
         "prices": msgspec.to_builtins(prices.models) if prices is not None else None,
         "metrics": settings.metrics_url is not None,
         "command": Path(sys.argv[0]).name,
+        **({"workers": workers} if workers > 1 else {}),
     }
     prompts = _prompt_file(checked.workload)
-    return open_bench(path, kept, seed=scenario.seed, tags=tags, prompts=prompts, options=options)
+    return open_bench(
+        path,
+        kept,
+        seed=scenario.seed,
+        tags=tags,
+        prompts=prompts,
+        options=options,
+        workers=workers,
+    )

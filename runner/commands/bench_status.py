@@ -17,6 +17,7 @@ _STATES = {
     "circuit_breaker": "ended early, because the target was gone",
     "disk_full": "stopped, because the disk was full",
     "error": "stopped by an error",
+    "worker_lost": "ended early, because a worker died",
 }
 
 
@@ -28,9 +29,12 @@ class _Ended(msgspec.Struct):
 def look(path: Path, manifest: Manifest) -> dict[str, Any]:
     """How a bench stands, as plain data. Counts are of what is measured, by the records there are."""
     from runner.journal import is_locked
-    from runner.store import build_index, journal_files, read_blocks
+    from runner.store import JOURNAL, build_index, journal_files, read_blocks
 
-    running = any(is_locked(file) for file in journal_files(path))
+    session = manifest.sessions[-1] if manifest.sessions else None
+    with_workers = session is not None and "workers" in session.options
+    # Of several workers it is the command that runs: they outlive it by a moment.
+    running = any(is_locked(file) for file in ([path / JOURNAL] if with_workers else journal_files(path)))
     index = build_index(path)
     counts: dict[tuple[str, str], int] = {}
     for block in read_blocks(index, _Ended):
@@ -38,7 +42,6 @@ def look(path: Path, manifest: Manifest) -> dict[str, Any]:
             key = record.phase, record.status
             counts[key] = counts.get(key, 0) + 1
     measured = {status: n for (phase, status), n in counts.items() if phase == "measure"}
-    session = manifest.sessions[-1] if manifest.sessions else None
     load: Any = session.gauge.get("load") if session is not None else None
     load = load if isinstance(load, dict) else {}
     ended_by = "not begun" if session is None else session.ended_by or "killed"

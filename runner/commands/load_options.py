@@ -27,6 +27,14 @@ _FLAGS = (
     click.option("--output-tokens", type=click.IntRange(1), metavar="N", help="Limit of every answer."),
     click.option("--prompts", metavar="FILE", help="Ask what stands in this file: anything `run` reads."),
     click.option("--api", type=click.Choice(["chat", "completions"]), help="Endpoint family."),
+    click.option(
+        "--workers",
+        type=click.IntRange(1),
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="Processes to spread the load over, where one core is not enough: one schedule, one clock.",
+    ),
     click.option("--seed", type=int, metavar="N", help="Draws arrivals, prompts and lengths."),
     click.option(
         "--set",

@@ -18,7 +18,9 @@ _MOST_FILES = 10_240  # what macOS gives at most, where the hard limit says infi
 TIME_WAIT_S = 60  # how long Linux keeps the port of a connection that this side closed
 
 
-def need_connections(count: int, name: str, targets: int = 1, more: int = 0, endpoints: int = 1) -> None:
+def need_connections(
+    count: int, name: str, targets: int = 1, more: int = 0, endpoints: int = 1, workers: int = 1
+) -> None:
     """Have so many open at once, or a usage error that names what asked for them.
 
     Args:
@@ -27,6 +29,7 @@ def need_connections(count: int, name: str, targets: int = 1, more: int = 0, end
         targets: how many there are.
         more: files beside their connections.
         endpoints: of each target, which share its connections.
+        workers: processes that share them, each with a limit of files of its own. Ports are the machine's.
     """
     ports = free_ports()
     if ports is not None and ports * endpoints < count:
@@ -35,13 +38,17 @@ def need_connections(count: int, name: str, targets: int = 1, more: int = 0, end
             f"and port ({_PORT_RANGE}). Widen that range "
             f"(sysctl -w net.ipv4.ip_local_port_range='1024 65535'), or use {name} {ports * endpoints}."
         )
-    most = most_connections(count, targets, more)
-    if most < count:
+    share = -(-count // workers)
+    most = most_connections(share, targets, more)
+    if most < share:
         of = f" for each of {targets} targets" if targets > 1 else ""
-        needed, allowed = (_files(connections, targets, more) for connections in (count, most))
+        over = f" in each of {workers} workers" if workers > 1 else ""
+        needed, allowed = (_files(connections, targets, more) for connections in (share, most))
+        less = f"use {name} {max(most, 1) * workers}"
+        less = f"or {less}" if workers == 1 else f"{less}, or --workers {-(-count // max(most, 1))}"
         raise click.UsageError(
-            f"{name} {count}{of} needs {needed} open files and this shell allows {allowed} (ulimit -Hn). "
-            f"Raise that limit (ulimit -n {needed}, as root or by limits.conf), or use {name} {max(most, 1)}."
+            f"{name} {count}{of} needs {needed} open files{over} and this shell allows {allowed} (ulimit "
+            f"-Hn). Raise that limit (ulimit -n {needed}, as root or by limits.conf), {less}."
         )
 
 

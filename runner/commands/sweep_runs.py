@@ -129,7 +129,7 @@ class Points:
             self._fits[whom] = outcome.fit
         if point.ended_by == "circuit_breaker":
             say(f"streamgauge: {point.run}: the target is gone: {session.reason}. {_ADVICE}")
-        elif point.ended_by in {"disk_full", "error"}:
+        elif point.ended_by in {"disk_full", "error", "worker_lost"}:
             say(f"streamgauge: {point.run} ended early: {session.reason or 'an error'}")
         return outcome.asked_to_end
 

@@ -41,7 +41,7 @@ class Plan(msgspec.Struct):
     """A sweep that can go: whatever can be wrong was looked for."""
 
     given: dict[str, Any]
-    settings: Any  # runner.bench.Settings
+    settings: Any  # runner.drive.Settings
     redact: Any  # runner.redact.Redactor
     sweep: Any  # runner.sweep.Sweep
     search: Any  # runner.search.Search, where one searches
@@ -114,7 +114,8 @@ def check_point(plan: Plan, changes: Iterable[Change]) -> Checked:
     Raises:
         ScenarioError, PromptError, TargetError, PriceError: with what to do.
     """
-    from runner.commands.bench_setup import check_targets, scenario_of, trace_rows
+    from runner.commands.bench_setup import check_targets, scenario_of
+    from runner.replay import trace_rows
     from scenarios.warm_up import with_warm_up
 
     def tell(text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.conftest import Mock
+from tests.conftest import Mock, journal_of
 
 Cli = Callable[..., Result]
 Start = Callable[..., Mock]
@@ -40,8 +40,7 @@ def between(a: Mock, b: Mock) -> list[str]:
 
 
 def records(run: str, folder: str = "out") -> list[dict[str, Any]]:
-    lines = (Path(folder) / run / "records.jsonl").read_text(encoding="utf-8").splitlines()
-    return sorted((json.loads(line) for line in lines), key=lambda record: int(record["index"]))
+    return sorted(journal_of(Path(folder) / run), key=lambda record: int(record["index"]))
 
 
 def manifest(run: str) -> dict[str, Any]:
@@ -333,8 +332,7 @@ def test_ctrl_c_ends_after_the_run_that_completes_its_pair(
     # So many pairs that a machine too busy to be valid does not end it.
     child = spawn("ab", *between(server, server), "-c", 2, "-n", 40, *LENGTHS, "--pairs", 50, "-o", "out")
     out = tmp_path / "out"
-    journal = out / "02-a" / "records.jsonl"
-    until(lambda: journal.exists() and journal.stat().st_size > 0, child)
+    until(lambda: bool(journal_of(out / "02-a")), child)
     child.send_signal(signal.SIGINT)
     said, told = child.communicate(timeout=60)
     assert child.returncode == 130, told
@@ -351,8 +349,7 @@ def test_ctrl_c_does_not_finish_a_run_that_completes_none(
 ) -> None:
     server = mock_process("--ttft", "20", "--itl", "2", "--tokens", "10")
     child = spawn("ab", *between(server, server), "-c", 2, "--duration", "10m", *LENGTHS, "-o", "out")
-    journal = tmp_path / "out" / "01-a" / "records.jsonl"
-    until(lambda: journal.exists() and journal.stat().st_size > 0, child)
+    until(lambda: bool(journal_of(tmp_path / "out" / "01-a")), child)
     child.send_signal(signal.SIGINT)
     _, told = child.communicate(timeout=60)
     assert child.returncode == 130, told

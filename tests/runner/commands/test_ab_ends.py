@@ -140,7 +140,8 @@ def test_a_side_that_dies(cli: Cli, mock: Start, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(limits, "_NOTHING_WORKS", 3)
     a, b = mock(), mock()
     when(monkeypatch, "pair 4 of 4, side b", b.stop)
-    result = cli("ab", *between(a, b), *FOUR, "--junit", "v.xml")
+    # One process, this one: what is changed above is changed here.
+    result = cli("ab", *between(a, b), *FOUR, "--junit", "v.xml", "--workers", 1)
     assert result.exit_code == 1, result.output  # what there is passes; that b died is no PASS
     assert "PASS: " in result.stdout
     assert "side b is gone: cannot connect" in result.stderr
@@ -175,13 +176,13 @@ def test_a_disk_that_is_full_during_a_run(cli: Cli, mock: Start, monkeypatch: py
 
     run = Load.run
 
-    async def filled(load: Load) -> None:
+    async def filled(load: Load, begin_at: int | None = None) -> None:
         load.on_full(True)
-        await run(load)
+        await run(load, begin_at)
 
     monkeypatch.setattr(Load, "run", filled)
     server = mock()
-    result = cli("ab", *between(server, server), *FOUR)
+    result = cli("ab", *between(server, server), *FOUR, "--workers", 1)  # in this process
     assert result.exit_code == 75, result.output
     assert "04-b ended early: the disk is full" in result.stderr
     assert "PASS: " in result.stdout

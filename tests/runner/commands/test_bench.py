@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from tests.conftest import Mock
+from tests.conftest import Mock, journal_of
 from tests.docs.pages import DOCS, read
 
 Cli = Callable[..., Result]
@@ -37,8 +37,7 @@ def to(mock: Mock) -> list[str]:
 
 
 def records(run: str | Path) -> list[dict[str, Any]]:
-    lines = (Path(run) / "records.jsonl").read_text(encoding="utf-8").splitlines()
-    return sorted((json.loads(line) for line in lines), key=lambda record: int(record["index"]))
+    return sorted(journal_of(run), key=lambda record: int(record["index"]))
 
 
 def manifest(run: str | Path) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from runner.bench import Settings
 from runner.commands import bench_setup
 from runner.commands.room import most_connections
+from runner.drive import Settings
 from scenarios.flags import Flags, scenario_from_flags
-from tests.conftest import Mock
+from tests.conftest import Mock, journal_of
 
 Cli = Callable[..., Result]
 Start = Callable[..., Mock]
@@ -35,7 +35,7 @@ def prompts(folder: Path, count: int = 2) -> Path:
 
 
 def records(run: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (Path(run) / "records.jsonl").read_text().splitlines()]
+    return journal_of(run)
 
 
 # -- several targets
@@ -123,14 +123,14 @@ class Limit:
 def test_files_are_counted_for_all_targets(cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = Limit(1200)
     monkeypatch.setitem(__import__("sys").modules, "resource", limit)
-    call = ["bench", "-n", 10_000, "-o", "out"]
+    call = ["bench", "-n", 10_000, "-o", "out", "--workers", 1]
     for load in (["-c", 600], ["--rate", 5, "--set", "load.max_in_flight=600"]):
         result = cli(*call, *load, "--targets", targets("a", "b"))
         assert result.exit_code == 2
         assert "600 for each of 2 targets needs 1268 open files and this shell allows 1200" in result.stderr
     stages = ["--set", "load.executor=ramping-concurrency", "--set", "load.start=600"]
     stages += ["--set", 'load.stages=[{duration="1s",target=1}]']
-    result = cli("bench", "-o", "out", *stages, "--targets", targets("a", "b"))
+    result = cli("bench", "-o", "out", *stages, "--targets", targets("a", "b"), "--workers", 1)
     assert "load.stages 600 for each of 2 targets" in result.stderr
     assert not (here / "out").exists()
     assert (most_connections(4096, 1), most_connections(4096, 2), most_connections(4096, 2, 2)) == (
@@ -150,6 +150,40 @@ def test_an_open_loop_has_room_for_what_all_targets_may_have_in_flight(
     scenario = scenario_from_flags(Flags(model="m", rate=5.0, requests=10))
     settings = Settings(metrics_url="http://h/metrics" if scraped else None)
     assert bench_setup._course(scenario, None, count, settings).max_in_flight == limit
+
+
+def test_the_limit_of_files_is_one_of_each_worker(
+    cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "resource", Limit(1200))
+    call = ["bench", "--model", "m", "-c", 3000, "-n", 10_000, "-o", "out", "--workers"]
+    result = cli(*call, 2)
+    assert result.exit_code == 2
+    assert (
+        "load.concurrency 3000 needs 1564 open files in each of 2 workers and this shell allows 1200 (ulimit "
+        "-Hn). Raise that limit (ulimit -n 1564, as root or by limits.conf), use load.concurrency 2272, or "
+        "--workers 3."
+    ) in result.stderr
+    assert not (here / "out").exists()
+    scenario = scenario_from_flags(Flags(model="m", rate=5.0, requests=10))
+    assert bench_setup._course(scenario, None, 1, Settings(workers=3)).max_in_flight == 3 * 1136
+    assert bench_setup._course(scenario, None, 1, Settings(workers=4)).max_in_flight == 4096
+
+
+@pytest.mark.parametrize(
+    ("flags", "workers"),
+    [
+        (Flags(model="m", concurrency=3, requests=10), 3),
+        (Flags(model="m", concurrency=30, requests=2), 2),
+        (Flags(model="m", concurrency=30, requests=20), 4),
+        (Flags(model="m", rate=5.0, duration="60s"), 4),
+        (Flags(model="m", rate=5.0, requests=1), 1),
+    ],
+)
+def test_no_worker_is_started_for_nothing(flags: Flags, workers: int) -> None:
+    settings = Settings(workers=4)
+    course = bench_setup._course(scenario_from_flags(flags), None, 1, settings)
+    assert bench_setup.workers_of(settings, course) == workers
 
 
 # -- keys
