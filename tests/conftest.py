@@ -126,7 +126,11 @@ def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 def words(arguments: tuple[object, ...]) -> list[str]:
     """A command line, with the workers the suite is run with."""
     said = [str(argument) for argument in arguments]
-    if WORKERS is not None and said[:1] in (["run"], ["bench"], ["ab"], ["sweep"]) and "--workers" not in said:
+    if (
+        WORKERS is not None
+        and said[:1] in (["run"], ["bench"], ["ab"], ["sweep"])
+        and "--workers" not in said
+    ):
         said[1:1] = ["--workers", WORKERS]
     return said
 

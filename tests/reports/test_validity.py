@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reports.bench import Client, Lag, Load, Validity
+from reports.bench import Client, Lag, Load, Validity, Worker
 from reports.distribution import Distribution
 from reports.metrics import summarize
 from reports.summary import Requests
@@ -197,3 +197,20 @@ def test_late_sends_of_a_closed_loop_condemn_it_only_where_its_loop_lags_too(
 
 def test_a_lag_nobody_measured_is_no_evidence() -> None:
     assert judged(CLOSED, late_share=0.5, lag=None).level == "WARN"
+
+
+def test_a_bench_without_one_of_its_workers_is_invalid() -> None:
+    workers = [Worker(number=0), Worker(number=1, died="was killed by signal 9 (SIGKILL)", in_flight=3)]
+    found = judged(workers=workers)
+    assert found.level == "INVALID"
+    (reason,) = found.reasons
+    assert reason.check == "workers"
+    assert reason.words.startswith("worker 1 was killed by signal 9 (SIGKILL): its part of the load was not")
+    assert "about 3 requests that it had under way" in reason.words
+    assert judged(workers=[Worker(number=0), Worker(number=1)]).level == "OK"
+
+
+def test_a_client_that_does_not_keep_up_is_told_of_workers() -> None:
+    alone, both = (judged(lag=lag(21.0), workers=[Worker(number=n) for n in range(many)]) for many in (0, 2))
+    assert "Use --workers 2 or more, " in alone.reasons[0].next_step
+    assert "Use more --workers than 2, as far as there are cores, " in both.reasons[0].next_step

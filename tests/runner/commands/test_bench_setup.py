@@ -186,6 +186,25 @@ def test_no_worker_is_started_for_nothing(flags: Flags, workers: int) -> None:
     assert bench_setup.workers_of(settings, course) == workers
 
 
+def test_a_load_beyond_what_one_process_carries_is_announced(cli: Cli, mock: Callable[..., Mock]) -> None:
+    call = [
+        "bench",
+        "--base-url",
+        mock().base_url,
+        "--model",
+        "m",
+        "-n",
+        1,
+        "--output-tokens",
+        100,
+        "--no-usage",
+    ]
+    heavy = cli(*call, "--rate", 1e6, "-o", "heavy")
+    assert "note: this load asks for about 100,000,000 token events/s, and one process here" in heavy.stderr
+    light = cli(*call, "--rate", 10, "-o", "light")
+    assert "token events/s" not in light.stderr
+
+
 # -- keys
 
 
