@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
 
 from reports.bench import Outcome
 from reports.cells import several
@@ -25,7 +28,20 @@ from reports.validity import only_failed
 from runner.store import StoreError, load_manifest
 
 
-def compare(
+class Compared(Struct):
+    """A comparison, and the runs and gates it was made of: what charts are drawn from."""
+
+    comparison: Comparison
+    sides: Sides
+    gates: list[Gate]
+
+
+def compare(base: Sequence[Path], new: Sequence[Path], **how: Any) -> Comparison:
+    """`compared`, without what charts are drawn from."""
+    return compared(base, new, **how).comparison
+
+
+def compared(
     base: Sequence[Path],
     new: Sequence[Path],
     *,
@@ -35,7 +51,7 @@ def compare(
     paired: bool | None = None,
     declared: Collection[str] = (),
     noise: Sequence[Path] = (),
-) -> Comparison:
+) -> Compared:
     """Judge the runs of one side by those of the other.
 
     Args:
@@ -65,13 +81,13 @@ def compare(
     sides = arrange(before, after, paired, shares=shares)
     if metrics is None and not any(one.metric == "unserved" for one in asked) and _left_more(sides):
         asked.append(unserved())
-    found = _compared(asked, sides, stored, frozenset(declared))
+    found = _judged(asked, sides, stored, frozenset(declared))
     try:
         found.answers = _answers(base[-1], new[-1])
     except StoreError as exc:  # they are shown, and no verdict hangs on them
         found.warnings.append(f"which answers changed cannot be said: {exc}")
     found.warnings += [f"{name} is INVALID, and in no noise." for name in unfit]
-    return found
+    return Compared(found, sides, asked)
 
 
 def _answers(base: Path, new: Path) -> Changes | None:
@@ -94,7 +110,7 @@ def _left_more(sides: Sides) -> bool:
     return shares[1] - shares[0] > MAX_SHARE
 
 
-def _compared(
+def _judged(
     asked: Sequence[Gate], sides: Sides, stored: Sequence[Sequence[Run]], declared: frozenset[str]
 ) -> Comparison:
     """Judge runs that were read."""

@@ -23,7 +23,8 @@ def headline(comparison: Comparison) -> str:
     return f"{comparison.verdict}: {comparison.words}"
 
 
-def _value(verdict: MetricVerdict, value: float | None) -> str:
+def shown_value(verdict: MetricVerdict, value: float | None) -> str:
+    """A run's value with its unit."""
     if value is None:
         return NONE
     if verdict.scale == "share":
@@ -31,11 +32,13 @@ def _value(verdict: MetricVerdict, value: float | None) -> str:
     return f"{number(value)} {_UNITS.get(verdict.unit, verdict.unit)}".rstrip()
 
 
-def _change(verdict: MetricVerdict) -> str:
+def shown_change(verdict: MetricVerdict) -> str:
+    """How NEW differs from BASE."""
     return NONE if verdict.change is None else amount_of(verdict.scale, verdict.change)
 
 
-def _interval(verdict: MetricVerdict) -> str:
+def shown_interval(verdict: MetricVerdict) -> str:
+    """How much worse NEW is: from the lower to the upper bound."""
     if verdict.low is None or verdict.high is None:
         return NONE
     return f"{amount_of(verdict.scale, verdict.low)} to {amount_of(verdict.scale, verdict.high)}"
@@ -46,10 +49,10 @@ def _table(comparison: Comparison) -> Table:
         [
             one.metric,
             one.verdict,
-            _value(one, one.base),
-            _value(one, one.new),
-            _change(one),
-            _interval(one),
+            shown_value(one, one.base),
+            shown_value(one, one.new),
+            shown_change(one),
+            shown_interval(one),
             amount_of(one.scale, one.limit, sign=False),
         ]
         for one in comparison.verdicts
@@ -65,7 +68,8 @@ def _verdicts(comparison: Comparison) -> Section:
     return Section("Verdicts", tables=[(_table(comparison), 2)], bullets=words)
 
 
-def _of_side(side: Side) -> str:
+def shown_side(side: Side) -> str:
+    """A side in a line: runs, requests, lengths, how answers ended."""
     tokens = "" if side.output_tokens_mean is None else f" · {side.output_tokens_mean:.1f} output tokens each"
     first, last = (side.runs[0], side.runs[-1]) if side.runs else ("none", "none")
     named = first if len(side.runs) < 2 else f"{first} ... {last}"
@@ -73,7 +77,8 @@ def _of_side(side: Side) -> str:
     return f"{several(len(side.runs), 'run')}: {named} · {several(side.requests, 'request')}{tokens}{reasons}"
 
 
-def _method(comparison: Comparison) -> str:
+def shown_method(comparison: Comparison) -> str:
+    """What one observation is, and by which statistics they were judged."""
     methods = sorted({one.method for one in comparison.verdicts if one.method is not None})
     how = (
         f"{several(len(comparison.pairs), 'pair')} of runs" if comparison.paired else "runs that are no pairs"
@@ -82,8 +87,8 @@ def _method(comparison: Comparison) -> str:
 
 
 def _compared(comparison: Comparison) -> Section:
-    facts: list[Fact] = [("BASE", _of_side(comparison.base)), ("NEW", _of_side(comparison.new))]
-    facts.append(("method", _method(comparison)))
+    facts: list[Fact] = [("BASE", shown_side(comparison.base)), ("NEW", shown_side(comparison.new))]
+    facts.append(("method", shown_method(comparison)))
     if comparison.verdicts and any(one.low is not None for one in comparison.verdicts):
         facts.append(
             ("worse by", "from the one-sided 97.5 % lower to the one-sided 95 % upper bound; + is worse")

@@ -131,6 +131,7 @@ class Disclosure(Struct):
     facts: list[tuple[str, str]] = []
     texts: list[tuple[str, str]] = []  # heading, text as it was written
     note: str = ""
+    side_by_side: bool = False  # the texts, where there is room
 
 
 Part = Table | Chart | Absent | Paragraph | Bullets | Facts | Tiles | Disclosure

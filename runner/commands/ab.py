@@ -94,6 +94,11 @@ if TYPE_CHECKING:
     help="What INCONCLUSIVE counts as, where it shall not have an exit code of its own (98).",
 )
 @verdict_files
+@click.option(
+    "--html",
+    is_flag=True,
+    help="Write compare.html into the folder of the runs as well: a page with charts that needs no network.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--tag", "tags", multiple=True, type=Tag(), help="Kept with every run and in its report (repeatable)."

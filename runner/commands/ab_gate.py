@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from runner.commands.judged import put_comparison, put_files
+from runner.commands.judged import put_comparison, put_files, put_page
 from runner.commands.options import plural, say, show
 
 if TYPE_CHECKING:
+    from reports.compare import Compared
     from reports.comparison import Comparison
     from runner.ab import Ab
     from runner.commands.ab_setup import Sides
@@ -38,6 +39,7 @@ class Gate(msgspec.Struct, kw_only=True):
     on_inconclusive: Literal["fail", "pass"] | None
     markdown: Path | None
     junit: Path | None
+    html: bool
     as_json: bool
 
 
@@ -63,6 +65,7 @@ def gate_of(given: dict[str, Any]) -> Gate:
         on_inconclusive=given["on_inconclusive"],
         markdown=given["markdown"],
         junit=given["junit"],
+        html=given["html"],
         as_json=given["as_json"],
     )
 
@@ -126,12 +129,12 @@ def finish(folder: Path, ab: Ab, sides: Sides, gate: Gate) -> int:
     except (CompareError, StoreError) as exc:
         say(f"streamgauge: the runs are kept in {folder}, but they could not be compared: {exc}")
         return _code(ab, 1)
-    _write(found, gate)
-    return _code(ab, _judged(found, gate))
+    _write(found, folder, gate)
+    return _code(ab, _judged(found.comparison, gate))
 
 
-def _compared(folder: Path, ab: Ab, sides: Sides, gate: Gate, pairs: list[int]) -> Comparison:
-    from reports.compare import compare
+def _compared(folder: Path, ab: Ab, sides: Sides, gate: Gate, pairs: list[int]) -> Compared:
+    from reports.compare import compared
     from runner.commands.ab_setup import declared_fields
 
     base, new = (
@@ -139,7 +142,7 @@ def _compared(folder: Path, ab: Ab, sides: Sides, gate: Gate, pairs: list[int]) 
         for side in ("a", "b")
     )
     say(f"comparing {plural(len(pairs), 'pair')}")
-    return compare(
+    return compared(
         base,
         new,
         max_regression=gate.max_regression,
@@ -170,11 +173,15 @@ def _code(ab: Ab, judged: int) -> int:
 # -- where it goes
 
 
-def _write(found: Comparison, gate: Gate) -> None:
+def _write(found: Compared, folder: Path, gate: Gate) -> None:
     from reports.comparison_formats import RENDERERS
 
-    put_comparison(found, "ab", _files(gate))
-    if not show(RENDERERS["json" if gate.as_json else "text"](found)):
+    put_comparison(found.comparison, "ab", _files(gate))
+    if gate.html:
+        from reports.comparison_html import FILE
+
+        put_page(found, "ab", folder / FILE)
+    if not show(RENDERERS["json" if gate.as_json else "text"](found.comparison)):
         raise OSError(errno.EIO, "the verdict could not be shown")
 
 

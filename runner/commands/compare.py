@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from runner.commands.judged import check_files, put_comparison, verdict_files
+from runner.commands.judged import check_files, put_comparison, put_page, verdict_files
 from runner.commands.options import say, show, stop
 
 if TYPE_CHECKING:
+    from reports.compare import Compared
     from reports.comparison import Comparison
 
 FORMATS = ("text", "json", "markdown")
@@ -86,6 +87,12 @@ class _TwoSides(click.Command):
     help="What INCONCLUSIVE counts as, where it shall not have an exit code of its own (98).",
 )
 @verdict_files
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a page with charts as well: one file that needs no network.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: as --format json.")
 @click.option(
     "--format",
@@ -106,9 +113,12 @@ def command(**given: Any) -> None:
     """
     from reports.comparison import exit_code
 
-    comparison = _compare(given)
+    found = _compare(given)
+    comparison = found.comparison
     try:
         put_comparison(comparison, "compare", given)
+        if given["html"] is not None:
+            put_page(found, "compare", given["html"])
     except OSError as exc:
         stop(f"cannot write {exc.filename}: {exc.strerror}", 1)
     form = "json" if given["as_json"] else given["form"]
@@ -116,8 +126,8 @@ def command(**given: Any) -> None:
     sys.exit(exit_code(comparison, on) if tell(comparison, form) else 1)
 
 
-def _compare(given: dict[str, Any]) -> Comparison:
-    from reports.compare import compare
+def _compare(given: dict[str, Any]) -> Compared:
+    from reports.compare import compared
     from reports.comparison import CompareError
     from reports.gates import max_added, max_regressions
     from reports.groups import group
@@ -128,7 +138,7 @@ def _compare(given: dict[str, Any]) -> Comparison:
         groups = group(given["runs"], given["new"])
         for note in groups.notes:
             say(f"note: {note}")
-        return compare(
+        return compared(
             groups.base,
             groups.new,
             max_regression=max_regressions(given["max_regression"]),

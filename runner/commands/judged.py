@@ -12,6 +12,7 @@ import click
 from runner.commands.options import say, stop
 
 if TYPE_CHECKING:
+    from reports.compare import Compared
     from reports.comparison import Comparison
     from reports.verdicts import Sheet
     from runner.store import Manifest
@@ -49,9 +50,9 @@ def check_files(given: dict[str, Any]) -> None:
     """
     from reports.files import refuse_own
 
-    for name in ("junit", "markdown"):
-        path = given[name]
-        if path is None:
+    for name in ("junit", "markdown", "html"):
+        path = given.get(name)
+        if not isinstance(path, Path):  # not given; of some commands, --html is a flag
             continue
         refuse_own(path)
         folder = Path(os.path.realpath(path)).parent
@@ -90,6 +91,27 @@ def put_comparison(found: Comparison, command: str, given: dict[str, Any]) -> No
     from reports.comparison_sheet import sheet_of
 
     put_files([sheet_of(found, command)], RENDERERS["markdown"](found), given)
+
+
+def put_page(found: Compared, command: str, path: Path) -> None:
+    """A comparison as a page; where it is, is said.
+
+    Args:
+        found: what was compared.
+        command: that compared it, for the title.
+        path: of the file.
+
+    Raises:
+        OSError: it cannot be written; it is named.
+    """
+    from reports.comparison_html import to_html
+    from runner.commands.report import write_file
+
+    try:
+        write_file(path, to_html(found, command))
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror or str(exc), str(path)) from None
+    say(f"page: {path}")
 
 
 def put_files(sheets: list[Sheet], markdown: str, given: dict[str, Any]) -> None:

@@ -1,0 +1,287 @@
+"""compare.html: a comparison as one page. The verdict, why it can be believed, and then the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reports.cells import NONE, count, number, several, share
+from reports.compare import Compared
+from reports.comparison import Comparison, MetricVerdict, Shift
+from reports.comparison_charts import distribution, effects, run_by_run
+from reports.comparison_formats import (
+    shown_change,
+    shown_interval,
+    shown_method,
+    shown_side,
+    shown_value,
+)
+from reports.expect_changes import Change
+from reports.metric_verdicts import amount_of
+from reports.page import (
+    Bullets,
+    Cell,
+    Column,
+    Disclosure,
+    Facts,
+    Mark,
+    Page,
+    Paragraph,
+    Part,
+    Section,
+    Table,
+    Tone,
+    Verdict,
+    render,
+)
+
+FILE = "compare.html"
+_TONES: dict[str, Tone] = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "warn", "INVALID": "bad"}
+
+
+def to_html(compared: Compared, name: str = "compare") -> str:
+    """The page.
+
+    Args:
+        compared: what was found, and the runs it was found in.
+        name: of the command, for the title.
+    """
+    return render(page_of(compared, name))
+
+
+def page_of(compared: Compared, name: str = "compare") -> Page:
+    """The page, not written out yet."""
+    found = compared.comparison
+    sections = [
+        _compared(found),
+        _by_metric(found),
+        _run_by_run(compared),
+        _distributions(compared),
+        _endings(found),
+        _answers(found),
+    ]
+    return Page(
+        title=_title(found, name),
+        verdict=_verdict(found),
+        beside_verdict=_cautions(found),
+        sections=[section for section in sections if section.parts],
+    )
+
+
+def _title(found: Comparison, name: str) -> str:
+    first = [side.runs[0] if side.runs else "no run" for side in (found.base, found.new)]
+    more = " …" if max(len(found.base.runs), len(found.new.runs)) > 1 else ""
+    return f"{name}: {first[0]}{more} against {first[1]}{more}"
+
+
+def _verdict(found: Comparison) -> Verdict:
+    if found.unfit is not None:
+        return Verdict("INVALID", _sentence(found.unfit), "bad")
+    judged = found.verdicts if _comparable(found) else []
+    reasons = [f"{one.metric}: {one.words}." for one in judged if one.verdict == found.verdict]
+    return Verdict(found.verdict, _sentence(found.words), _TONES[found.verdict], reasons)
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}".rstrip(".") + "."
+
+
+def _comparable(found: Comparison) -> bool:
+    """Whether each metric has a verdict, and words, of its own."""
+    return found.unfit is None and all(one.declared for one in found.fingerprints)
+
+
+def _cautions(found: Comparison) -> list[Part]:
+    parts: list[Part] = [*_differences(found, declared=False)]
+    if found.dropped:
+        dropped = [
+            f"{one.run}{f' (and with it pair {one.pair})' if one.pair else ''} is INVALID: {one.words}"
+            for one in found.dropped
+        ]
+        parts += [Paragraph("Left out, because the client was not fit to measure:"), Bullets(dropped)]
+    if found.warnings:
+        parts += [Paragraph("To keep in mind:"), Bullets(found.warnings)]
+    return parts
+
+
+def _differences(found: Comparison, *, declared: bool) -> Iterator[Table]:
+    rows: list[list[Cell]] = [
+        [one.field, one.part, one.base, one.new] for one in found.fingerprints if one.declared is declared
+    ]
+    if rows:
+        caption = "Under test: what the sides differ in" if declared else "Differs, and nobody declared it"
+        columns = [
+            Column("field", align="left"),
+            Column("part", align="left"),
+            Column("BASE", align="long"),
+            Column("NEW", align="long"),
+        ]
+        yield Table(caption, columns, rows)
+
+
+def _compared(found: Comparison) -> Section:
+    facts = [
+        ("BASE", shown_side(found.base)),
+        ("NEW", shown_side(found.new)),
+        ("method", shown_method(found)),
+    ]
+    return Section("What was compared", "compared", [Facts(facts), *_differences(found, declared=True)])
+
+
+def _by_metric(found: Comparison) -> Section:
+    if not found.verdicts:
+        return Section("By metric", "metrics", [])
+    parts: list[Part] = [_verdicts(found), effects(found.verdicts)]
+    left_out = [f"{name} is not judged: {why}." for name, why in found.not_measured.items()]
+    if left_out:
+        parts.append(Bullets(left_out))
+    return Section("By metric", "metrics", [*parts, *_noise(found)])
+
+
+def _verdicts(found: Comparison) -> Table:
+    unit = "pairs" if found.paired else "runs"
+    columns = [
+        Column("metric", align="left"),
+        Column("verdict", align="left"),
+        Column("BASE"),
+        Column("NEW"),
+        Column("change"),
+        Column("worse by"),
+        Column("allowed"),
+        Column(f"{unit}"),
+        Column(f"more {unit} needed"),
+        Column("why", align="long"),
+    ]
+    own = _comparable(found)
+    rows = [_verdict_row(one, own=own) for one in found.verdicts]
+    note = (
+        "A run's p50 (or share) is one observation. Worse by runs from the one-sided 97.5 % lower to the "
+        "one-sided 95 % upper bound; + is worse."
+    )
+    return Table("Verdict by metric", columns, rows, note)
+
+
+def _verdict_row(one: MetricVerdict, *, own: bool) -> list[Cell]:
+    measured = f"{one.pairs:,}" if one.pairs is not None else _of_both(one.base_runs, one.new_runs)
+    return [
+        one.metric,
+        Mark(one.verdict, _TONES[one.verdict]),
+        shown_value(one, one.base),
+        shown_value(one, one.new),
+        shown_change(one),
+        shown_interval(one),
+        amount_of(one.scale, one.limit, sign=False),
+        measured,
+        NONE if one.more is None else f"about {one.more:,}",
+        one.words if own else NONE,
+    ]
+
+
+def _of_both(base: int, new: int) -> str:
+    return f"{base:,} + {new:,}"
+
+
+def _noise(found: Comparison) -> Iterator[Table]:
+    rows: list[list[Cell]] = [
+        [
+            name,
+            count(one.runs),
+            amount_of(one.scale, one.spread, sign=False),
+            NONE if one.least is None else amount_of(one.scale, one.least, sign=False),
+        ]
+        for name, one in found.noise.items()
+    ]
+    if rows:
+        more = f" and {several(len(found.noise_runs), 'stored run')}" if found.noise_runs else ""
+        columns = [
+            Column("metric", align="left"),
+            Column("runs"),
+            Column("spread"),
+            Column("six pairs show from"),
+        ]
+        yield Table(f"Noise from run to run, of BASE{more}", columns, rows)
+
+
+def _run_by_run(compared: Compared) -> Section:
+    return Section("Run by run", "runs", [*run_by_run(compared)])
+
+
+def _distributions(compared: Compared) -> Section:
+    found = compared.comparison
+    drawn = [distribution(compared, shift) for shift in found.shifts if shift.unit == "ms"]
+    tables = [_shift(shift) for shift in found.shifts]
+    if not tables:
+        return Section("Whole distributions", "distributions", [])
+    said = Paragraph(
+        "Of all requests, shown and not judged: a tail that grew, or a second hump, is seen here."
+    )
+    return Section("Whole distributions", "distributions", [said, *drawn, *tables])
+
+
+def _shift(shift: Shift) -> Table:
+    changes = [
+        NONE if not b or n is None else amount_of("ratio", n / b - 1)
+        for b, n in zip(shift.base, shift.new, strict=True)
+    ]
+    columns = [Column("side", align="left"), *(Column(f"p{p}") for p in shift.percentiles)]
+    rows: list[list[Cell]] = [
+        ["BASE", *map(number, shift.base)],
+        ["NEW", *map(number, shift.new)],
+        ["change", *changes],
+    ]
+    caption = f"{shift.metric} in {shift.unit}, by decile (n {shift.base_n:,} and {shift.new_n:,})"
+    return Table(caption, columns, rows)
+
+
+def _endings(found: Comparison) -> Section:
+    sides = (found.base, found.new)
+    reasons = dict.fromkeys(reason for side in sides for reason in side.finish_reasons)
+    columns = [Column("", align="left"), Column("BASE"), Column("NEW")]
+    rows: list[list[Cell]] = [["requests", *(count(side.requests) for side in sides)]]
+    for reason in reasons:
+        counts = (side.finish_reasons.get(reason, 0) for side in sides)
+        rows.append(
+            [
+                f"ended by {reason}",
+                *(_counted(n, side.requests) for n, side in zip(counts, sides, strict=True)),
+            ]
+        )
+    means = [side.output_tokens_mean for side in sides]
+    rows.append(["output tokens, mean", *(NONE if mean is None else f"{mean:.1f}" for mean in means)])
+    return Section(
+        "How answers ended",
+        "endings",
+        [Table("Answers: how they ended, and how long they were", columns, rows)],
+    )
+
+
+def _counted(n: int, of: int) -> str:
+    return f"{n:,} ({share(n / of)})" if of else count(n)
+
+
+def _answers(found: Comparison) -> Section:
+    changes = found.answers
+    heading = "Answers that changed"
+    if changes is None or not changes.both:
+        return Section(heading, "answers", [])
+    told = (
+        f"Of {several(changes.both, 'prompt')} judged on both sides (last run of each), {changes.broke:,} "
+        f"had the expected answer before and have not now, and {changes.mended:,} the other way round. "
+        "Shown, not judged."
+    )
+    parts: list[Part] = [Paragraph(told), *(_change(one, n) for n, one in enumerate(changes.shown))]
+    if len(changes.shown) < changes.broke:
+        parts.append(Paragraph(f"The first {len(changes.shown)} of {changes.broke:,} are shown.", soft=True))
+    return Section(heading, "answers", parts)
+
+
+def _change(one: Change, n: int) -> Disclosure:
+    why = "; ".join(one.failures.values())
+    texts = [
+        (side, "(not kept)" if said is None else said)
+        for side, said in (("BASE", one.before), ("NEW", one.now))
+    ]
+    facts = [
+        ("does not hold", why),
+        ("answers that held", f"BASE {one.before_n} of {one.before_n} · NEW {one.now_passed} of {one.now_n}"),
+    ]
+    return Disclosure(f"answer-{n}", f"row {one.index}: {why}", facts, texts, side_by_side=True)
