@@ -59,7 +59,7 @@ def effects(verdicts: Sequence[MetricVerdict]) -> Drawn:
     names = [plotly_text(one.metric) for one in known]
     figure.update_layout(
         xaxis={
-            "title": {"text": "worse by, in % of what is allowed"},
+            "title": {"text": "worse by (% of what is allowed)"},
             "range": _effect_range(known),
             "ticksuffix": " %",
         },
@@ -211,11 +211,15 @@ def _dots(gate: Gate, points: dict[str, list[_Point | None]], paired: bool) -> D
             "dtick": _step(len(values)),
             "tick0": 1,
         },
-        yaxis={"title": {"text": f"{gate.label} [{unit}]" if unit else gate.label}},
+        yaxis={"title": {"text": f"{gate.label} ({unit})" if unit else gate.label}},
     )
     return Chart(
-        f"runs-{_key(gate.name)}", title, figure, _dots_said(gate, points, known, unit, paired), height_px=320
+        f"runs-{_key(gate.name)}", title, figure, _dots_said(gate, points, known, unit, paired), height_px=300
     )
+
+
+def _amount(value: float, unit: str) -> str:
+    return share(value / 100) if unit == "%" else f"{number(value)} {unit}".rstrip()
 
 
 def _key(name: str) -> str:
@@ -250,8 +254,7 @@ def _dots_trace(side: str, found: Sequence[_Point], unit: str) -> go.Scatter:
         name=side,
         marker={"color": _COLOURS[side], "symbol": _SYMBOLS[side], "size": 11},
         customdata=[
-            [plotly_text(one.name), plotly_text(one.started), f"{number(one.value)} {unit}".rstrip()]
-            for one in found
+            [plotly_text(one.name), plotly_text(one.started), _amount(one.value, unit)] for one in found
         ],
         hovertemplate="%{customdata[2]}<br>%{customdata[0]}<br>%{customdata[1]}<extra>" + side + "</extra>",
     )
@@ -267,9 +270,9 @@ def _dots_said(
     told = []
     for side, found in known.items():
         if found:
-            low, high = (number(end([one.value for one in found])) for end in (min, max))
+            low, high = (_amount(end([one.value for one in found]), unit) for end in (min, max))
             span = low if low == high else f"{low} to {high}"
-            told.append(f"{side} {span} {unit}".rstrip() + f" in {several(len(found), 'run')}")
+            told.append(f"{side} {span} in {several(len(found), 'run')}")
         else:
             told.append(f"no run of {side} has it")
     text = "; ".join(told)
@@ -307,8 +310,8 @@ def distribution(compared: Compared, shift: Shift) -> Drawn:
     ]
     wide = bool(spans) and min(spans) > 0 and max(spans) / min(spans) > _WIDE
     figure.update_layout(
-        xaxis={"title": {"text": f"{metric} [{shift.unit}]"}, "type": "log" if wide else "linear"},
-        yaxis={"title": {"text": "requests answered by then [%]"}, "range": [0, 101]},
+        xaxis={"title": {"text": f"{metric} ({shift.unit})"}, "type": "log" if wide else "linear"},
+        yaxis={"title": {"text": "requests answered by then (%)"}, "range": [0, 101]},
     )
     lost = {side: _unserved(runs, metric) for side, runs in sides.items()}
     note = "Bold: a side, each of its runs counting the same. Thin: its runs." if several_runs else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reports.cells import NONE, count, number, several, share
 from reports.compare import Compared
-from reports.comparison import Comparison, MetricVerdict, Shift
+from reports.comparison import Comparison, MetricVerdict, Shift, Side
 from reports.comparison_charts import distribution, effects, run_by_run
 from reports.comparison_formats import (
     shown_change,
@@ -68,9 +68,19 @@ def page_of(compared: Compared, name: str = "compare") -> Page:
 
 
 def _title(found: Comparison, name: str) -> str:
-    first = [side.runs[0] if side.runs else "no run" for side in (found.base, found.new)]
-    more = " …" if max(len(found.base.runs), len(found.new.runs)) > 1 else ""
-    return f"{name}: {first[0]}{more} against {first[1]}{more}"
+    """NEW against BASE: by their models, where those differ, else by their first runs."""
+    model = next((one for one in found.fingerprints if one.field == "target.model"), None)
+    if model is not None:
+        base, new = model.base, model.new
+    else:
+        base, new = (_named(side) for side in (found.base, found.new))
+    return f"{name}: {new} (NEW) against {base} (BASE)"
+
+
+def _named(side: Side) -> str:
+    if not side.runs:
+        return "no run"
+    return side.runs[0] + (f" and {len(side.runs) - 1:,} more" if len(side.runs) > 1 else "")
 
 
 def _verdict(found: Comparison) -> Verdict:
@@ -82,7 +92,7 @@ def _verdict(found: Comparison) -> Verdict:
 
 
 def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}".rstrip(".") + "."
+    return words.rstrip(".") + "."
 
 
 def _comparable(found: Comparison) -> bool:
@@ -130,10 +140,11 @@ def _compared(found: Comparison) -> Section:
 def _by_metric(found: Comparison) -> Section:
     if not found.verdicts:
         return Section("By metric", "metrics", [])
-    parts: list[Part] = [_verdicts(found), effects(found.verdicts)]
-    left_out = [f"{name} is not judged: {why}." for name, why in found.not_measured.items()]
-    if left_out:
-        parts.append(Bullets(left_out))
+    # What decided stands with the verdict already.
+    others = [one for one in found.verdicts if one.verdict != found.verdict] if _comparable(found) else []
+    words = [f"{one.metric}: {one.words}." for one in others]
+    words += [f"{name} is not judged: {why}." for name, why in found.not_measured.items()]
+    parts: list[Part] = [_verdicts(found), *([Bullets(words)] if words else []), effects(found.verdicts)]
     return Section("By metric", "metrics", [*parts, *_noise(found)])
 
 
@@ -147,12 +158,10 @@ def _verdicts(found: Comparison) -> Table:
         Column("change"),
         Column("worse by"),
         Column("allowed"),
-        Column(f"{unit}"),
+        Column(unit),
         Column(f"more {unit} needed"),
-        Column("why", align="long"),
     ]
-    own = _comparable(found)
-    rows = [_verdict_row(one, own=own) for one in found.verdicts]
+    rows = [_verdict_row(one) for one in found.verdicts]
     note = (
         "A run's p50 (or share) is one observation. Worse by runs from the one-sided 97.5 % lower to the "
         "one-sided 95 % upper bound; + is worse."
@@ -160,7 +169,7 @@ def _verdicts(found: Comparison) -> Table:
     return Table("Verdict by metric", columns, rows, note)
 
 
-def _verdict_row(one: MetricVerdict, *, own: bool) -> list[Cell]:
+def _verdict_row(one: MetricVerdict) -> list[Cell]:
     measured = f"{one.pairs:,}" if one.pairs is not None else _of_both(one.base_runs, one.new_runs)
     return [
         one.metric,
@@ -172,7 +181,6 @@ def _verdict_row(one: MetricVerdict, *, own: bool) -> list[Cell]:
         amount_of(one.scale, one.limit, sign=False),
         measured,
         NONE if one.more is None else f"about {one.more:,}",
-        one.words if own else NONE,
     ]
 
 
@@ -228,7 +236,7 @@ def _shift(shift: Shift) -> Table:
         ["NEW", *map(number, shift.new)],
         ["change", *changes],
     ]
-    caption = f"{shift.metric} in {shift.unit}, by decile (n {shift.base_n:,} and {shift.new_n:,})"
+    caption = f"{shift.metric} in {shift.unit}, by decile (n = {shift.base_n:,} and {shift.new_n:,})"
     return Table(caption, columns, rows)
 
 
@@ -245,6 +253,10 @@ def _endings(found: Comparison) -> Section:
                 *(_counted(n, side.requests) for n, side in zip(counts, sides, strict=True)),
             ]
         )
+    open_ends = [side.requests - sum(side.finish_reasons.values()) for side in sides]
+    if any(open_ends):
+        cells = (_counted(n, side.requests) for n, side in zip(open_ends, sides, strict=True))
+        rows.append(["no end told, or failed", *cells])
     means = [side.output_tokens_mean for side in sides]
     rows.append(["output tokens, mean", *(NONE if mean is None else f"{mean:.1f}" for mean in means)])
     return Section(
