@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from msgspec import Struct
 
+from reports.axes import ms_axis
 from reports.cells import number, several, share
 from reports.compare import Compared
 from reports.comparison import MetricVerdict, Shift
@@ -28,7 +29,7 @@ _SYMBOLS = {BASE: "circle", NEW: "diamond"}
 _DASHES = {BASE: "solid", NEW: "dash"}
 _VERDICTS = {"PASS": (GREEN, "circle"), "FAIL": (RED, "x"), "INCONCLUSIVE": (ORANGE, "diamond")}
 _SHARES = np.concatenate([np.linspace(0, 0.98, 197), np.linspace(0.981, 1, 39)])  # a curve's points
-_WIDE = 20.0  # from the first to the 99th percentile: then the axis is logarithmic
+_WIDE = 3.0  # times the median: what lies further out makes the axis logarithmic
 _MOST_PARTS = 600.0  # an interval that is drawn further than this, in % of the limit, hides the others
 _MOST_CURVES = 24  # of single runs
 
@@ -305,12 +306,8 @@ def distribution(compared: Compared, shift: Shift) -> Drawn:
             figure.add_trace(_thin(side, found[:_MOST_CURVES]))
     for side, found in curves.items():
         figure.add_trace(_whole(side, found))
-    spans = [
-        value for found in curves.values() for one in found if one is not None for value in one[0][[2, -20]]
-    ]
-    wide = bool(spans) and min(spans) > 0 and max(spans) / min(spans) > _WIDE
     figure.update_layout(
-        xaxis={"title": {"text": f"{metric} ({shift.unit})"}, "type": "log" if wide else "linear"},
+        xaxis=_time_axis(curves, shift),
         yaxis={"title": {"text": "requests answered by then (%)"}, "range": [0, 101]},
     )
     lost = {side: _unserved(runs, metric) for side, runs in sides.items()}
@@ -319,6 +316,15 @@ def distribution(compared: Compared, shift: Shift) -> Drawn:
         told = " and ".join(f"{n:,} of {side}" for side, n in lost.items())
         note += f" Failed requests never arrive, so a curve with failures ends below 100 %: {told}."
     return Chart(f"distribution-{_key(metric)}", title, figure, _ecdf_said(shift), note.strip())
+
+
+def _time_axis(curves: dict[str, list[tuple[Floats, Floats] | None]], shift: Shift) -> dict[str, Any]:
+    """Logarithmic where the tail would press all else to the left: there, a ratio is one step everywhere."""
+    values = np.concatenate([one[0] for found in curves.values() for one in found if one is not None])
+    positive = values[values > 0]
+    if len(positive) and float(positive.max()) > _WIDE * float(np.median(positive)):
+        return ms_axis(positive, title=shift.metric, log=True)
+    return {"title": {"text": f"{shift.metric} ({shift.unit})"}, "tickformat": ",~r"}
 
 
 def _curve(run: Run, metric: str) -> tuple[Floats, Floats] | None:

@@ -20,7 +20,12 @@ from runner.store import Manifest, PromptFile, Session
 MS = 1_000_000
 URL = "http://gauge.example:8000/v1"
 PLANTED = "<script>window.__planted = 1</script><img src=x onerror='window.__planted = 2'>"
-_WORDS = "river stone water level rises falls slow bank mill gauge rain flood dry measure stream bed".split()
+# fmt: off
+_WORDS = [
+    "river", "stone", "water", "level", "rises", "falls", "slow", "bank",
+    "mill", "gauge", "rain", "flood", "dry", "measure", "stream", "bed",
+]
+# fmt: on
 
 
 class Server(msgspec.Struct, kw_only=True):
@@ -107,6 +112,7 @@ def bench(
     server: Server | None = None,
     planted: str = "",
     expect: bool = False,
+    wrong: float = 0.0,
     pages: bool = False,
     prompts: str = "prompt",
     **more: Any,
@@ -120,7 +126,8 @@ def bench(
         seed: draws everything.
         server: how it behaves.
         planted: what stands in every text that somebody else wrote.
-        expect: rows say what they expect of their answers, and some do not hold.
+        expect: rows say what they expect of their answers.
+        wrong: share of answers that are not what is expected.
         pages: the server's own metrics were scraped.
         prompts: other words here are other prompts.
         more: for `write_run`.
@@ -128,8 +135,8 @@ def bench(
     server = server or Server()
     rng = np.random.default_rng(seed)
     due_ms = 1000 + np.cumsum(rng.exponential(1000 / rate, n))
-    records = list(_answers(rng, due_ms, server, planted, expect, prompts))
-    span = (1000 * MS, round(due_ms[-1] * MS) + 1)
+    records = list(_answers(rng, due_ms, server, planted, expect, wrong, prompts))
+    span = (1000 * MS, round(float(due_ms.max(initial=1000)) * MS) + 1)
     scenario: dict[str, Any] = {
         "name": "chat",
         "prompts": {"synthetic": {"input_tokens": 400}, "output_tokens": 48},
@@ -170,6 +177,7 @@ def _answers(
     server: Server,
     planted: str,
     expect: bool,
+    wrong: float,
     prompts: str,
 ) -> Iterator[Record]:
     n = len(due_ms)
@@ -179,7 +187,7 @@ def _answers(
     place = np.arange(n) / max(n, 1)
     slow = np.where((place >= server.spell[0]) & (place < server.spell[1]), 2.0, 1.0)
     ttft_ms = (server.ttft_ms + server.per_prompt_token_ms * asked) * rng.lognormal(0, 0.16, n) * slow
-    fails = rng.random(n) < server.failing * slow
+    fails, holds = rng.random(n) < server.failing * slow, rng.random(n) >= wrong
     for i in range(n):
         gaps = (server.itl_ms * slow[i] * rng.lognormal(0, 0.25, tokens[i] - 1)).round(3)
         words = " ".join(rng.choice(_WORDS, int(tokens[i])))
@@ -203,7 +211,7 @@ def _answers(
                 "model": "river-7b",
                 "messages": [{"role": "user", "content": f"How high is the water at gauge {i}? {planted}"}],
             },
-            "row": {"expect": {"contains": "gauge"}} if expect else {},
+            "row": {"expect": {"contains": f"Gauge {i}"}} if expect else {},
         }
         if fails[i]:
             yield _failed(common, i, first, chunks, planted)
@@ -218,7 +226,7 @@ def _answers(
             ended_at=last + MS // 2,
             status="ok",
             finish_reason="stop" if i % 9 else "length",
-            text=f"The gauge says: {words}. {planted}" if i % 7 or not expect else f"{planted} {words}",
+            text=f"{'Gauge' if holds[i] else 'No idea'} {i}: {words}. {planted}",
             usage={
                 "prompt_tokens": int(asked[i]),
                 "completion_tokens": int(tokens[i]),
