@@ -62,13 +62,15 @@ def asked(run: str) -> list[str]:
 
 def test_a_slower_side_fails(cli: Cli, mock: Start) -> None:
     a, b = mock(ttft_ms=QUICK_MS), mock(ttft_ms=SLOW_MS)
-    files = ["--markdown", "v.md", "--junit", "v.xml"]
+    files = ["--markdown", "v.md", "--junit", "v.xml", "--html"]
     result = cli("ab", *between(a, b), *SHORT, "--tag", "build=7", *files, "--max-added", "ttft=20ms")
     assert result.exit_code == 99, result.output
     assert result.stdout.startswith("FAIL: ")
     assert " 20.00 ms\n" in result.stdout  # what ttft was allowed to add
     assert "## FAIL" in Path("v.md").read_text()
     assert '<failure type="FAIL"' in Path("v.xml").read_text()
+    assert "page: out/compare.html\n" in result.stderr
+    assert "<h1>ab: " in Path("out/compare.html").read_text()
     assert "pair 2 of 3, side b" in result.stderr
     assert "left" in result.stderr
     kept = plan()

@@ -140,7 +140,7 @@ def test_files_for_ci_systems_and_annotations(make: Bench, monkeypatch: pytest.M
     assert one_each.stderr.startswith("::error title=INCONCLUSIVE%3A tpot::")
 
 
-@pytest.mark.parametrize("flag", ["--markdown", "--junit"])
+@pytest.mark.parametrize("flag", ["--markdown", "--junit", "--html"])
 def test_a_file_that_cannot_be_written_is_found_before_anything_is_read(make: Bench, flag: str) -> None:
     sides(make, STEADY, SLOWER)
     found = compare("base", "new", flag, "no/such/file")
@@ -167,4 +167,16 @@ def test_prompts_whose_answers_held_before_are_named_with_both_answers(cli: Cli,
     assert told["shown"][0]["before"] == "say 0 ##[error]x"
     text = cli("compare", "old", "new", "--metric", "ttft").stdout
     assert "3 held before and do not now" in text
+<<<<<<< HEAD
     assert "Before: 'say 0 ## [error]x'" in text
+=======
+    assert "Before: 'say 0'" in text
+
+
+def test_a_page_is_written_and_named(make: Bench) -> None:
+    sides(make, STEADY, SLOWER)
+    found = compare("base", "new", "--html", "compare.html")
+    assert found.exit_code == 99
+    assert "page: compare.html" in found.stderr
+    assert found.stdout.startswith("FAIL: ttft")
+    assert "<h1>compare: " in Path("compare.html").read_text()
