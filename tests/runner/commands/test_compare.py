@@ -167,10 +167,7 @@ def test_prompts_whose_answers_held_before_are_named_with_both_answers(cli: Cli,
     assert told["shown"][0]["before"] == "say 0 ##[error]x"
     text = cli("compare", "old", "new", "--metric", "ttft").stdout
     assert "3 held before and do not now" in text
-<<<<<<< HEAD
     assert "Before: 'say 0 ## [error]x'" in text
-=======
-    assert "Before: 'say 0'" in text
 
 
 def test_a_page_is_written_and_named(make: Bench) -> None:
