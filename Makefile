@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BROWSER := $(VENV)/.browser
 
-.PHONY: help run test check format bench loads million streams real gate-e2e clean
+.PHONY: help run test test-browser check format bench loads million streams real gate-e2e clean
 
 help:
 	@echo "make run     the whole job on the embedded mock server: prompts in, answers and a report out"
 	@echo "make test    all tests; WORKERS=2 has every load of theirs use two processes"
+	@echo "make test-browser  the HTML pages in a real headless Chromium, and their pictures in docs/images"
 	@echo "make check   format, lint, types, then all tests (what CI runs)"
 	@echo "make format  mend format and what lint can mend"
 	@echo "make bench   our speed against a plain openai-SDK script, in one run, as ratios"
@@ -31,6 +33,15 @@ run: $(READY)
 
 test: $(READY)
 	$(if $(WORKERS),STREAMGAUGE_TEST_WORKERS=$(WORKERS)) $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+$(BROWSER): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group browser
+	@sh tests/browser/chromium.sh
+	@touch $(BROWSER)
+
+test-browser: $(BROWSER)
+	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m tests.browser.pictures
 
 check: $(READY)
 	$(BIN)/ruff format --check .

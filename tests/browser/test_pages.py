@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import Opened
+from tests.browser.chromium import Opened
 from tests.browser.pages import PAGES
 
 Open = Callable[..., Opened]
@@ -79,9 +79,11 @@ def _hover(opened: Opened, key: str, place: list[float]) -> bool:
     opened.tab.mouse.move(place[0] + 1, place[1] + 40)
     opened.tab.mouse.move(*place, steps=3)
     said = opened.tab.locator(f"[id='{key}'] .hoverlayer .hovertext")
-    try:
-        said.first.wait_for(timeout=1500)
-    except opened.timed_out:
+    for _ in range(30):
+        if said.count():
+            break
+        opened.tab.wait_for_timeout(50)
+    else:
         return False
     text = said.first.text_content() or ""
     assert "undefined" not in text
