@@ -17,7 +17,7 @@ LARGEST_BYTES = 250_000
 
 # Picture: page, first and last thing to be seen, dark, phone.
 PICTURES: dict[str, tuple[str, str, str, bool, bool]] = {
-    "report": ("everything", "h1", "#numbers-1-1", False, False),
+    "report": ("everything", "h1", ".tiles", False, False),
     "report-latency": ("everything", "#latency-charts", "#latency", False, False),
     "report-dark": ("everything", "#load", "#throughput", True, False),
     "report-phone": ("everything", "h1", "nav", False, True),
@@ -46,6 +46,8 @@ def main() -> None:
 def _picture(browser: Any, page: Path, first: str, last: str, *, dark: bool, phone: bool) -> bytes:
     """From the top of one element to the foot of another."""
     opened = Opened.new(browser, dark=dark, phone=phone)
+    if not phone:
+        opened.tab.set_viewport_size({"width": 1040, "height": 900})
     opened.goto(page)
     top, foot, width = opened.js(
         """([first, last]) => {
