@@ -63,7 +63,9 @@ def no_records(folder: Path) -> Path:
 def dataset(folder: Path) -> Path:
     """A `run`: prompts and answers, and no load."""
     made = bench(folder / "made", n=150, expect=True)
-    records = [msgspec.json.decode(line, type=Record) for line in (made / "records.jsonl").open("rb")]
+    records = [
+        msgspec.json.decode(line, type=Record) for line in (made / "records.jsonl").read_bytes().splitlines()
+    ]
     end_ns = max(record.ended_at or 0 for record in records) + MS
     return _report(write_run(folder / "answers", records, kind="run", end_ns=end_ns, expects=len(records)))
 
@@ -88,7 +90,7 @@ def large(folder: Path, n: int = 200_000) -> Path:
 
 def _repeat(run: Path, n: int) -> None:
     """Write the journal's lines again and again, each at its own time and place."""
-    lines = [msgspec.json.decode(line) for line in (run / "records.jsonl").open("rb")]
+    lines = [msgspec.json.decode(line) for line in (run / "records.jsonl").read_bytes().splitlines()]
     encode = msgspec.json.Encoder().encode
     times = ["scheduled_at", "sent_at", "headers_at"]
     times += ["first_token_at", "first_content_at", "last_token_at", "ended_at"]
