@@ -73,15 +73,25 @@ def log_ticks(low: float, high: float) -> dict[str, Any]:
     return {"tickvals": ticks, "ticktext": [f"{tick:,.10g}" for tick in ticks]}
 
 
-def add_limit(figure: Any, at: float, text: str, *, vertical: bool = False) -> None:
-    """Draw a dashed line across the first chart of a figure, with its name at its end."""
+def add_limit(figure: Any, at: float, text: str, *, vertical: bool = False, log: bool = False) -> None:
+    """Draw a dashed line across the first chart of a figure, with its name at its end.
+
+    Args:
+        figure: to draw on.
+        at: where, as the axis counts.
+        text: what it is.
+        vertical: from the time axis upwards.
+        log: the axis is logarithmic.
+    """
+    # Plotly places lines by value, and words on a logarithmic axis by its logarithm.
+    word_at = math.log10(at) if log else at
     line = {"color": GREY, "width": 1.5, "dash": "dash"}
     if vertical:
         figure.add_shape(type="line", x0=at, x1=at, y0=0, y1=1, yref="y domain", line=line)
-        place = {"x": at, "y": 1, "yref": "y domain", "xanchor": "left", "yanchor": "top"}
+        place = {"x": word_at, "y": 1, "yref": "y domain", "xanchor": "left", "yanchor": "top"}
     else:
         figure.add_shape(type="line", x0=0, x1=1, xref="x domain", y0=at, y1=at, line=line)
-        place = {"x": 1, "xref": "x domain", "y": at, "xanchor": "right", "yanchor": "bottom"}
+        place = {"x": 1, "xref": "x domain", "y": word_at, "xanchor": "right", "yanchor": "bottom"}
     figure.add_annotation(text=text, showarrow=False, font={"color": GREY}, **place)
 
 

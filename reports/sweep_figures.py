@@ -156,12 +156,8 @@ def _mark_knee(figure: go.Figure, curve: Curve) -> None:
     for knee in curve.knees:
         value = next((point.values[key] for point in curve.points if point.run == knee.run), value)
     if value is not None:
-        if _load_axis(curve).get("type") != "log":
-            add_limit(figure, float(value), f"knee: {shown(value)}", vertical=True)
-        else:  # there, words are placed by the logarithm: the line alone
-            line = {"color": GREY, "width": 1.5, "dash": "dash"}
-            ends = {"x0": float(value), "x1": float(value), "y0": 0, "y1": 1}
-            figure.add_shape(type="line", yref="y domain", line=line, **ends)
+        log = _load_axis(curve).get("type") == "log"
+        add_limit(figure, float(value), f"knee: {shown(value)}", vertical=True, log=log)
 
 
 def _load_axis(curve: Curve) -> dict[str, Any]:

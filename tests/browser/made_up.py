@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from runner.record import Connection, Error, ErrorKind, Record
 from runner.store import Manifest, PromptFile, Session
@@ -28,6 +29,9 @@ _WORDS = [
 # fmt: on
 
 
+Floats = npt.NDArray[np.float64]
+
+
 class Server(msgspec.Struct, kw_only=True):
     """How the server that never was behaves."""
 
@@ -36,6 +40,7 @@ class Server(msgspec.Struct, kw_only=True):
     itl_ms: float = 14.0
     failing: float = 0.02  # share of requests
     spell: tuple[float, float] = (0.45, 0.55)  # of the run: everything takes twice as long
+    most_per_s: float | None = None  # requests beyond wait for those before them
 
 
 def write_run(
@@ -49,6 +54,7 @@ def write_run(
     expects: int = 0,
     wall_s: int = 0,
     model: str = "river-7b",
+    target: dict[str, Any] | None = None,
     tags: dict[str, str] | None = None,
 ) -> Path:
     """Write a run directory.
@@ -63,6 +69,7 @@ def write_run(
         expects: rows that say what they expect.
         wall_s: of its start, after that of the first.
         model: that was asked.
+        target: more of it.
         tags: of the run.
     """
     run.mkdir(parents=True)
@@ -87,10 +94,11 @@ def write_run(
         if load is not None
         else {},
     )
+    asked = {"base_url": URL, "model": model, "api": "chat", **(target or {})}
     manifest = Manifest(
         kind=kind,
         created=session.started,
-        scenario={"target": {"base_url": URL, "model": model, "api": "chat"}, **(scenario or {})},
+        scenario={"target": asked, **(scenario or {})},
         prompts=PromptFile("prompts.jsonl", "0" * 64, expects, expects, expects) if expects else None,
         sessions=[session],
         seed=42,
@@ -154,6 +162,7 @@ def bench(
         "executor": "constant-arrival-rate",
         "scheduled": n,
         "sent": n,
+        "arrived": n,
         "unsent": 0,
         "held": 0,
         "mean_gap_ms": 1000 / rate,
@@ -173,7 +182,7 @@ def bench(
 
 def _answers(
     rng: np.random.Generator,
-    due_ms: np.ndarray[Any, np.dtype[np.float64]],
+    due_ms: Floats,
     server: Server,
     planted: str,
     expect: bool,
@@ -187,6 +196,7 @@ def _answers(
     place = np.arange(n) / max(n, 1)
     slow = np.where((place >= server.spell[0]) & (place < server.spell[1]), 2.0, 1.0)
     ttft_ms = (server.ttft_ms + server.per_prompt_token_ms * asked) * rng.lognormal(0, 0.16, n) * slow
+    ttft_ms += _queued_ms(due_ms, server.most_per_s, rng)
     fails, holds = rng.random(n) < server.failing * slow, rng.random(n) >= wrong
     for i in range(n):
         gaps = (server.itl_ms * slow[i] * rng.lognormal(0, 0.25, tokens[i] - 1)).round(3)
@@ -235,6 +245,17 @@ def _answers(
             usage_source="server",
             chunk_us=chunks,
         )
+
+
+def _queued_ms(due_ms: Floats, most_per_s: float | None, rng: np.random.Generator) -> Floats:
+    """How long each request waits for those before it (Lindley's recursion)."""
+    waits = np.zeros(len(due_ms))
+    if most_per_s is None:
+        return waits
+    service_ms = rng.exponential(1000 / most_per_s, len(due_ms))
+    for i in range(1, len(due_ms)):
+        waits[i] = max(0.0, waits[i - 1] + service_ms[i - 1] - (due_ms[i] - due_ms[i - 1]))
+    return waits
 
 
 def _failed(common: dict[str, Any], i: int, first: int, chunks: list[int], planted: str) -> Record:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from runner.cli import group
 from runner.record import Record
+from runner.sweep import Over, Point, Sweep
 from tests.browser.made_up import MS, PLANTED, Server, bench, write_run
 
 Make = Callable[[Path], Path]
@@ -181,6 +182,34 @@ def several(folder: Path) -> Path:
     return folder / "all.html"
 
 
+RATES = (2, 4, 8, 12, 16, 20, 40)
+
+
+def sweep(folder: Path) -> Path:
+    """Seven rates, the last two of them more than the server can do."""
+    place = folder / "capacity"
+    points = []
+    server = Server(ttft_ms=60, per_prompt_token_ms=0.1, failing=0.0, spell=NOTHING_SLOW, most_per_s=19.0)
+    gpus = {"gpus": 2, "gpu_hour_usd": 2.5}
+    for k, rate in enumerate(RATES):
+        run = place / f"{k + 1:02d}-rate-{rate}"
+        bench(run, n=30 * rate, rate=rate, seed=k, server=server, wall_s=60 * k, target=gpus)
+        points.append(Point(run=run.name, values={"load.rate": rate}, state="done", ended_by="finished"))
+    told = Sweep(
+        created="2026-03-02T09:00:00Z",
+        updated="2026-03-02T09:10:00Z",
+        scenario="chat",
+        mode="over",
+        over=[Over(keys=["load.rate"], values=[[rate] for rate in RATES])],
+        settings={},
+        points=points,
+        ended_by="finished",
+    )
+    (place / "sweep.json").write_bytes(msgspec.json.encode(told))
+    streamgauge("report", "capacity", "--format", "html", cwd=folder)
+    return place / "sweep.html"
+
+
 PAGES: dict[str, Make] = {
     "everything": everything,
     "only-errors": only_errors,
@@ -190,6 +219,7 @@ PAGES: dict[str, Make] = {
     "planted": planted,
     "large": large,
     "several": several,
+    "sweep": sweep,
     "ab": ab,
     "compare": compare,
     "compare-nothing": compare_nothing,

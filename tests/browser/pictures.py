@@ -21,6 +21,7 @@ PICTURES: dict[str, tuple[str, str, str, bool, bool]] = {
     "report-latency": ("everything", "#latency-charts", "#latency", False, False),
     "report-dark": ("everything", "#load", "#throughput", True, False),
     "report-phone": ("everything", "h1", "nav", False, True),
+    "sweep": ("sweep", "h1", "#goodput", False, False),
     "compare": ("ab", "h1", "#effects", False, False),
     "compare-runs": ("ab", "#runs", "#runs-tpot", False, False),
     "compare-distributions": ("ab", "#distributions", "#distribution-ttft", False, False),
