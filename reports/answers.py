@@ -133,9 +133,10 @@ def _disclosure(summary: Summary, one: _Shown) -> Disclosure:
         )
     named = f" ({_cut(record.custom_id, 40)})" if record.custom_id else ""
     first = _cut(record.text or record.refusal or record.reasoning or "no text came", _SUMMARY_CHARS)
+    failed = f", {record.error.kind}" if record.error is not None else ""
     return Disclosure(
         key=_key(record),
-        summary=f"Request {record.index:,}{named}: {first}",
+        summary=f"Request {record.index:,}{named}{failed}: {first}",
         facts=[("id", record.id), ("ended", _ended(record))],
         texts=[(name, text[:_MOST_CHARS] + "…" * (len(text) > _MOST_CHARS)) for name, text in texts],
         note=note,

@@ -16,6 +16,7 @@ from reports.comparison_formats import (
     shown_value,
 )
 from reports.expect_changes import Change
+from reports.layout import cut
 from reports.metric_verdicts import amount_of
 from reports.page import (
     Bullets,
@@ -35,6 +36,7 @@ from reports.page import (
 )
 
 FILE = "compare.html"
+_SUMMARY = 70  # characters of why an answer does not hold, while it is folded up
 _TONES: dict[str, Tone] = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "warn", "INVALID": "bad"}
 
 
@@ -159,12 +161,12 @@ def _verdicts(found: Comparison) -> Table:
         Column("worse by"),
         Column("allowed"),
         Column(unit),
-        Column(f"more {unit} needed"),
+        Column("more needed"),
     ]
     rows = [_verdict_row(one) for one in found.verdicts]
     note = (
         "A run's p50 (or share) is one observation. Worse by runs from the one-sided 97.5 % lower to the "
-        "one-sided 95 % upper bound; + is worse."
+        f"one-sided 95 % upper bound; + is worse. More needed: {unit} that would settle it."
     )
     return Table("Verdict by metric", columns, rows, note)
 
@@ -177,11 +179,18 @@ def _verdict_row(one: MetricVerdict) -> list[Cell]:
         shown_value(one, one.base),
         shown_value(one, one.new),
         shown_change(one),
-        shown_interval(one),
+        _interval(one),
         amount_of(one.scale, one.limit, sign=False),
         measured,
         NONE if one.more is None else f"about {one.more:,}",
     ]
+
+
+def _interval(one: MetricVerdict) -> str:
+    """The interval, its unit once."""
+    low, _, high = shown_interval(one).partition(" to ")
+    unit = high.partition(" ")[2]
+    return f"{low.removesuffix(unit).rstrip()} to {high}" if unit else low
 
 
 def _of_both(base: int, new: int) -> str:
@@ -296,4 +305,6 @@ def _change(one: Change, n: int) -> Disclosure:
         ("does not hold", why),
         ("answers that held", f"BASE {one.before_n} of {one.before_n} · NEW {one.now_passed} of {one.now_n}"),
     ]
-    return Disclosure(f"answer-{n}", f"row {one.index}: {why}", facts, texts, side_by_side=True)
+    return Disclosure(
+        f"answer-{n}", f"row {one.index}: {cut(why, _SUMMARY)}", facts, texts, side_by_side=True
+    )

@@ -137,6 +137,7 @@ def _add_failures(figure: go.Figure, columns: Columns, failed: Places, unit: Tim
         name=f"no answer ({len(failed):,})",
         mode="markers",
         marker={"size": 8, "color": RED, "symbol": "x"},
+        cliponaxis=False,
         hovertemplate=f"request %{{customdata}}, due at %{{x:,.2f}} {unit.name}<br>"
         "%{text} after %{y:,.1f} ms<extra></extra>",
     )

@@ -103,12 +103,12 @@ def _repeat(run: Path, n: int) -> None:
             for line in lines:
                 at = line["scheduled_at"]
                 moved = {name: None if line[name] is None else line[name] + k * span_ns for name in times}
-                if line["first_token_at"] is not None:
+                if line["status"] == "ok":
                     longer = round((line["first_token_at"] - at) * (mood - 1))
                     for name in times[3:]:
                         moved[name] += longer
                 index = line["index"] + k * len(lines)
-                out.write(encode({**line, **moved, "index": index, "id": f"{index:032x}"}) + b"\n")
+                out.write(encode({**line, **moved, "index": index, "id": f"{index:016x}{0:016x}"}) + b"\n")
     manifest = msgspec.json.decode((run / "run.json").read_bytes())
     repeats = -(-n // len(lines))
     session = manifest["sessions"][0]
