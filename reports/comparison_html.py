@@ -161,12 +161,12 @@ def _verdicts(found: Comparison) -> Table:
         Column("worse by"),
         Column("allowed"),
         Column(unit),
-        Column("more needed"),
+        Column("more"),
     ]
     rows = [_verdict_row(one) for one in found.verdicts]
     note = (
         "A run's p50 (or share) is one observation. Worse by runs from the one-sided 97.5 % lower to the "
-        f"one-sided 95 % upper bound; + is worse. More needed: {unit} that would settle it."
+        f"one-sided 95 % upper bound; + is worse. More: {unit} that would settle it."
     )
     return Table("Verdict by metric", columns, rows, note)
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from msgspec import Struct
 
 from reports.axes import hdr_axis, ms_axis
-from reports.cells import count, number, share
+from reports.cells import number, several, share
 from reports.columns import Columns
 from reports.frame import Floats
 from reports.page import Absent, Chart, plotly_text
@@ -190,7 +190,7 @@ def _percentile_words(summary: Summary, found: list[Curve]) -> str:
 def _ecdf_words(summary: Summary, found: list[Curve]) -> str:
     d = summary.metrics[found[0].name]
     words = f"{NAMES[found[0].name]} lies between {number(d.min)} and {number(d.max)} ms"
-    return f"{words}, over {count(d.n)} values.{_failed_words(found)}"
+    return f"{words}, over {several(d.n, 'value')}.{_failed_words(found)}"
 
 
 def _failed_words(found: list[Curve]) -> str:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from reports.bench import Cpu, Lag, Load, Pauses, Worker
+from reports.cells import several
 from runner.store import Manifest, Session
 
 OPEN = frozenset({"constant-arrival-rate", "ramping-arrival-rate", "trace"})
@@ -176,7 +177,7 @@ def _sentence(asked: dict[str, Any], load: Load) -> str | None:
     if asked.get("duration") is not None:
         parts.append(f"for {_time(asked['duration'])}")
     if asked.get("requests") is not None:
-        parts.append(f"{asked['requests']:,} requests")
+        parts.append(several(asked["requests"], "request"))
     if asked.get("warmup") is not None:
         parts.append(f"after {_time(asked['warmup'])} of warm-up")
     elif asked.get("warmup_requests"):

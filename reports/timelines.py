@@ -190,12 +190,11 @@ def in_flight(summary: Summary, columns: Columns) -> Chart | Absent:
     asked, words = _asked(summary, float(due.max(initial=0)))
     if asked is not None:
         add_limit(figure, asked, words)
-    figure.update_yaxes(title={"text": "requests"}, rangemode="tozero", tickformat=",d")
     peak, peak_due = int(running.max()), int(due.max(initial=0))
+    whole = {"dtick": 1} if max(peak, peak_due, asked or 0) <= 5 else {}
+    figure.update_yaxes(title={"text": "requests"}, rangemode="tozero", tickformat=",d", **whole)
     mean = float((running[:-1] * np.diff(at)).sum() / (at[-1] - at[0])) if at[-1] > at[0] else 1.0
-    alt = (
-        f"At most {peak:,} requests were in flight, {number(mean)} on average; at most {peak_due:,} were due"
-    )
+    alt = f"{several(peak, 'request')} at most in flight, {number(mean)} on average; at most {peak_due:,} due"
     alt += f" and not ended{f'; {words}' if words else ''}."
     long = "Lines are means of short spans of time; shaded around them, the least and the most."
     note = long if len(at) > 2 * _SPANS else ""

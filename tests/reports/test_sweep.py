@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,9 @@ def test_the_page_draws_every_curve(curve: Curve, golden: Summary) -> None:
     wide = page_of(swept(made(golden, 1, 1), made(golden, 16, 2))).sections[0].parts[2]
     assert isinstance(wide, Chart)
     assert wide.figure.layout.xaxis.type == "log"
-    assert not wide.figure.layout.annotations
+    [knee] = wide.figure.layout.annotations
+    assert (knee.text, knee.x) == ("knee: 16", pytest.approx(math.log10(16)))
+    assert wide.figure.layout.shapes[-1].x0 == 16
 
 
 def test_each_curve_of_a_grid_has_its_knee(golden: Summary) -> None:
