@@ -113,7 +113,7 @@ def _records(run: Path, session: int) -> Iterator[tuple[Row, int]]:
                 except (msgspec.MsgspecError, UnicodeDecodeError):
                     continue  # damaged: `report` names it
                 if row.session == session:
-                    yield row, len(bytes(line)) + 1
+                    yield row, len(bytes(line))
 
 
 def _amount(values: Sequence[float | None], rows_left: int, scale: float = 1.0) -> Amount:

@@ -395,7 +395,7 @@ def read_blocks(
     Args:
         index: from `build_index`.
         row_type: `Record`, or a leaner `msgspec.Struct` with some of its fields; unknown ones are skipped.
-            `msgspec.Raw`: the lines as they stand, not decoded again.
+            `msgspec.Raw`: the lines as they stand, their end included, not decoded again.
         order: `journal` (completion order) or `input` (row, then sample).
         block: records a block.
     """

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -32,6 +33,9 @@ os.environ["XDG_CACHE_HOME"] = os.devnull
 # How long an example takes says something of the machine, and nothing of the code.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+# Started in the background by a script, this process ignores Ctrl-C, and what it starts would do so as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 COMMAND = [sys.executable, "-c", "from runner.cli import main; main()"]
 
 

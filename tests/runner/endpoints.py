@@ -44,6 +44,7 @@ class Endpoint:
     headers: dict[str, str] = field(default_factory=dict)
     fails_after: int | None = None  # answers; those after them are a 429
     gap_s: float = 0.0
+    waits_after: int | None = None  # chunks; what follows comes when nobody is there any more
     slots: bool = False  # tells its busy slots at /slots
     metrics: bool = False  # the same, in Prometheus text
     one_slot: bool = False  # answers one request at a time
@@ -161,6 +162,8 @@ async def _send(
             await response.write(sse(event))
             sent += 1
             await asyncio.sleep(endpoint.gap_s)
+            while sent == endpoint.waits_after and request.transport is not None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         if endpoint.done:
             await response.write(sse(done=True))
     except ConnectionError:
