@@ -19,8 +19,9 @@ from msgspec import Raw, Struct, field
 from reports import batch
 from reports.dataset import AnswerRecord, Layout, layout, outcome
 from reports.files import refuse_own, replacing
+from reports.notes import shard_notes
 from reports.rows import decoded, only, open_index
-from runner.store import Index, StoreError, current_ids, inside, load_manifest
+from runner.store import Index, StoreError, current_ids, inside, load_manifest, standing
 
 Format = Literal["jsonl", "csv", "parquet", "openai-batch"]
 Status = Literal["ok", "error", "cancelled", "all"]
@@ -58,6 +59,7 @@ class ExportResult(Struct, kw_only=True):
     left_out: int = 0  # records of rows that are no longer in the prompt file
     bad: int = 0  # lines that could not be read
     renamed: dict[str, str] = field(default_factory=dict)  # answer column -> its name in this dataset
+    notes: list[str] = field(default_factory=list)  # what is not there yet
 
 
 def format_of(path: Path | None) -> Format:
@@ -261,7 +263,8 @@ def export_dataset(
     Raises:
         StoreError: the run cannot be read, the file not written, or the format not.
     """
-    if load_manifest(run).slim:
+    manifest = load_manifest(run)
+    if manifest.slim:
         raise StoreError(f"{run} is a slim copy, without texts. Export from the run it was made of.")
     form = require(to or format_of(out if isinstance(out, Path) else None))
     place = run / _DEFAULT_NAMES[form] if out is None else out
@@ -271,6 +274,7 @@ def export_dataset(
             refuse_own(errors_path(place))
     index = open_index(run)
     result = ExportResult(path=place if isinstance(place, Path) else None, to=form, bad=index.bad_count)
+    result.notes = shard_notes(standing(manifest))
     wanted = None if every else current_ids(run) if keep is None else keep
     if wanted is not None:
         wanted_here = inside(index.digest, wanted)

@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from runner.store import CURRENT, MANIFEST, PROGRESS, StoreError
 
+_OWN = re.compile(r"records.*\.jsonl|(run|progress)-\d+\.json")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
@@ -43,6 +45,6 @@ def refuse_own(out: Path) -> None:
         StoreError: it is.
     """
     place = Path(os.path.realpath(out))
-    own = place.name in {MANIFEST, PROGRESS, CURRENT} or re.fullmatch(r"records.*\.jsonl", place.name)
+    own = place.name in {MANIFEST, PROGRESS, CURRENT} or _OWN.fullmatch(place.name)
     if own and (place.parent / MANIFEST).exists():
         raise StoreError(f"{out} belongs to a run itself. Give another -o.")

@@ -47,7 +47,18 @@ from reports.summary import (
     Summary,
 )
 from reports.validity import COALESCED_LIMIT
-from runner.store import AGAIN, FAILED, OK, Index, Manifest, current_ids, inside, load_manifest, resolve_run
+from runner.store import (
+    AGAIN,
+    FAILED,
+    OK,
+    Index,
+    Manifest,
+    current_ids,
+    inside,
+    load_manifest,
+    resolve_run,
+    standing,
+)
 from scenarios.thresholds import Threshold
 
 _COLUMNS = {
@@ -330,6 +341,7 @@ def summarize(
         selected_errors=tally.selections.errors(),
         expect=stored(run),
         slim=manifest.slim,
+        shards=standing(manifest),
     )
     if tally.bench is not None:
         finish(summary, tally.bench, run)

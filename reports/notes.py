@@ -6,6 +6,7 @@ from reports.bench import Bench
 from reports.cells import count, duration, number, several
 from reports.distribution import PERCENTILES, RELIABLE
 from reports.summary import Summary
+from runner.store import Standing
 
 # What the reader does about a session that ended so; else the same command again.
 _HOW = {
@@ -28,9 +29,12 @@ def flagged(summary: Summary) -> bool:
 
 
 def wall_s(summary: Summary) -> float | None:
-    """The sessions' wall times added up; the gaps between them are not in it."""
-    walls = [session.wall_s for session in summary.sessions if session.wall_s is not None]
-    return sum(walls) if walls else None
+    """The sessions' wall times added up; the gaps between them are not in it. Of shards: the longest's."""
+    walls: dict[int | None, float] = {}
+    for session in summary.sessions:
+        if session.wall_s is not None:
+            walls[session.shard] = walls.get(session.shard, 0.0) + session.wall_s
+    return max(walls.values(), default=None)
 
 
 def _pace(bench: Bench) -> list[str]:
@@ -81,6 +85,8 @@ def verdict(summary: Summary) -> str:
     if wall is not None:
         sessions = len(summary.sessions)
         parts.append(duration(wall) + (f" in {sessions} sessions" if sessions > 1 else ""))
+        if summary.shards is not None:
+            parts[-1] = f"{duration(wall)} in {summary.shards.of} shards"
     if len(summary.sessions) == 1 and summary.sessions[0].output_tokens_per_s is not None:
         parts.append(f"{number(summary.sessions[0].output_tokens_per_s)} tokens/s")
     elif summary.tokens.completion is not None:
@@ -208,11 +214,28 @@ def _journal_notes(summary: Summary) -> list[str]:
     return out
 
 
+def shard_notes(shards: Standing | None) -> list[str]:
+    """What is not there yet of a run that processes share."""
+    if shards is None or not (shards.missing or shards.open):
+        return []
+    missing, left = shards.missing, shards.open
+    parts = [f"{_named(missing)} {'has' if len(missing) == 1 else 'have'} not begun"] if missing else []
+    parts += [f"{_named(left)} {'is' if len(left) == 1 else 'are'} not finished"] if left else []
+    return [f"of {shards.of} shards, {', and '.join(parts)}: this is what there is so far."]
+
+
+def _named(shards: list[int]) -> str:
+    """Shards by their numbers; of many, the first."""
+    shown = ", ".join(map(str, shards[:8])) + (", ..." if len(shards) > 8 else "")
+    return f"{'number' if len(shards) == 1 else 'numbers'} {shown}"
+
+
 def notes(summary: Summary) -> list[str]:
     """Warnings, each a sentence or two."""
     out = [f"{kind}, for example: {text}" for kind, text in summary.requests.error_examples.items()]
     if summary.slim:
         out.append("this is a slim copy (`export --slim`): texts, bodies and columns are in the run itself.")
+    out += shard_notes(summary.shards)
     out += _stream_notes(summary) + _token_notes(summary) + _cost_notes(summary)
     out += _journal_notes(summary) + _path_notes(summary) + _client_notes(summary)
     open_ends = [session.number for session in summary.sessions if session.wall_to_last_record]
@@ -233,6 +256,8 @@ def next_steps(summary: Summary) -> list[str]:
     ended_by = summary.sessions[-1].ended_by if summary.sessions else None
     if again and summary.kind == "run":
         how = _HOW.get(ended_by or "", "the same command again")
+        if summary.shards is not None:
+            how = "the same command again, once for every shard that is not complete,"
         out.append(f"{how} sends the {count(again)} that are missing")
     if requests.failed_for_good and summary.kind == "run":
         failed = count(requests.failed_for_good)

@@ -98,4 +98,5 @@ def session_totals(number: int, session: Session | None, count: SessionCount) ->
         output_tokens_per_s=produced / wall_s if wall_s and produced is not None else None,
         cut=count.cut,
         pacing=pacing(session.gauge) if session else None,
+        shard=session.shard if session else None,
     )

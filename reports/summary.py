@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from reports.bench import Bench
 from reports.distribution import Distribution
+from runner.store import Standing
 
 # History:
 #   1  first version
@@ -176,6 +177,7 @@ class SessionTotals(Struct, kw_only=True):
     output_tokens_per_s: float | None  # of the answers with usage
     cut: int = 0  # of cancelled, as in Requests
     pacing: Pacing | None = None  # `None`: the session did not say
+    shard: int | None = None  # whose it is, where processes share the run
 
 
 class Journal(Struct, kw_only=True):
@@ -235,3 +237,4 @@ class Summary(Struct, kw_only=True):
     expect: Expected | None = None  # `None`: no row expects anything, or nobody has looked since
     slim: bool = False  # of a copy whose texts and columns were left out
     bench: Bench | None = None  # only of a bench
+    shards: Standing | None = None  # how far they are, where processes share the run

@@ -16,6 +16,7 @@ from reports.bench_tables import headline as fitness
 from reports.cells import several
 from reports.layout import Table, one_line
 from reports.markdown import escape, grid
+from reports.notes import shard_notes
 from reports.summary import Expected, Summary
 from reports.tables import expect_line
 from reports.text import aligned, bullets
@@ -45,6 +46,7 @@ class Sheet(Struct, kw_only=True):
     title: str  # the run's path, `base -> new`
     rows: list[Row] = []
     expect: Expected | None = None
+    notes: list[str] = []  # on all of it
 
     @property
     def verdict(self) -> Word:
@@ -83,7 +85,7 @@ def sheet_of(summary: Summary, verdicts: Sequence[Verdict]) -> Sheet:
         )
         for found in verdicts
     ]
-    return Sheet(title=summary.path, rows=rows, expect=summary.expect)
+    return Sheet(title=summary.path, rows=rows, expect=summary.expect, notes=shard_notes(summary.shards))
 
 
 def headline(sheet: Sheet) -> str:
@@ -102,7 +104,7 @@ def _table(sheet: Sheet) -> Table:
 
 
 def _notes(sheet: Sheet) -> list[str]:
-    return [f"{row.name}: {note}" for row in sheet.rows for note in row.notes]
+    return sheet.notes + [f"{row.name}: {note}" for row in sheet.rows for note in row.notes]
 
 
 def to_text(sheets: Sequence[Sheet]) -> str:

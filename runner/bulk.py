@@ -37,7 +37,7 @@ from runner.retrying import Retrying
 from runner.rundir import Opened, write_manifest
 from runner.settings import Settings
 from runner.spent import Spent, spent_before
-from runner.store import PROGRESS
+from runner.store import PROGRESS, own_name
 from runner.store import Progress as ProgressFile
 from runner.target import Target, without_query
 from runner.transport import open_session
@@ -209,7 +209,8 @@ class _Job:
         settings, opened = self._settings, self._opened
         if settings.max_cost is None or settings.prices is None:
             return None
-        before = spent_before(opened.path, opened.manifest.sessions[:-1], settings.prices)
+        own = None if opened.part is None else [opened.journal.path]
+        before = spent_before(opened.path, opened.manifest.sessions[:-1], settings.prices, own)
         if before != Spent():
             self._tell(_told_of(before, settings.max_cost))
 
@@ -317,7 +318,7 @@ class _Job:
                 place += 1
 
     async def _left(self) -> AsyncGenerator[Request]:
-        settled = array("Q", self._opened.settled.tobytes())
+        settled, part = array("Q", self._opened.settled.tobytes()), self._opened.part
         blocks, builder = self._plan.blocks(), self._plan.builder(self._opened.settled)
         turn = time.perf_counter()
         block = await asyncio.to_thread(next, blocks, None)
@@ -325,7 +326,8 @@ class _Job:
             ahead = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
             try:
                 for request in builder.feed(block):
-                    if _among(settled, digest64(request.id)):
+                    digest = digest64(request.id)
+                    if _among(settled, digest) or (part is not None and not part.has(digest)):
                         if time.perf_counter() - turn > _TURN_S:
                             await asyncio.sleep(0)
                             turn = time.perf_counter()
@@ -336,7 +338,8 @@ class _Job:
             finally:
                 block = await ahead
         for request in builder.end():
-            if not _among(settled, digest64(request.id)):
+            digest = digest64(request.id)
+            if not _among(settled, digest) and (part is None or part.has(digest)):
                 yield request
 
     # -- signals
@@ -389,8 +392,8 @@ class _Job:
             state=snapshot.state or "running",
             synced=synced,
         )
-        path = opened.path / PROGRESS
-        beside = path.with_name(f".{PROGRESS}.{os.getpid()}")
+        path = opened.path / own_name(PROGRESS, opened.manifest.shard)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):  # derived: a full disk must not end the run here
             beside.write_bytes(msgspec.json.encode(told))
             beside.replace(path)

@@ -27,14 +27,11 @@ def mismatch(
         return None
     if manifest is None:
         return f"{path} holds answers but no {MANIFEST}. {choices}"
-    old, new = _bound(manifest.scenario), _bound(scenario)
-    changed = [name for name in _BOUND if old[name] != new[name]]
-    if "target host" in changed and _hosts(manifest.scenario) & _hosts(scenario):
-        changed.remove("target host")  # of several --base-url, one more or one less: replicas
+    changed = changes(manifest.scenario, scenario)
     if changed:
-        told = "; ".join(f"{name}: {_short(old[name])} -> {_short(new[name])}" for name in changed)
-        if again.redo and changed == ["max_tokens"]:
-            choices = _other_limit(path, again, new["max_tokens"])
+        told = "; ".join(f"{name}: {change}" for name, change in changed.items())
+        if again.redo and list(changed) == ["max_tokens"]:
+            choices = _other_limit(path, again, _bound(scenario)["max_tokens"])
         return f"{path} was begun with other settings ({told}). Answers are not mixed. {choices}"
     if not _overlap(index, plan):
         before = manifest.prompts.name if manifest.prompts is not None else "another file"
@@ -43,6 +40,15 @@ def mismatch(
             f"(its own was {before}). {choices}"
         )
     return None
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """What of a run's scenario may not change and has changed, with how."""
+    old, new = _bound(before), _bound(now)
+    changed = [name for name in _BOUND if old[name] != new[name]]
+    if "target host" in changed and _hosts(before) & _hosts(now):
+        changed.remove("target host")  # of several --base-url, one more or one less: replicas
+    return {name: f"{_short(old[name])} -> {_short(new[name])}" for name in changed}
 
 
 def _other_limit(path: Path, again: Again, limit: Any) -> str:

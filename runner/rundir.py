@@ -19,6 +19,7 @@ import msgspec
 from runner.again import Again, wanted_again
 from runner.journal import Journal, mend, sync
 from runner.mismatch import mismatch
+from runner.part import Part
 from runner.record import SCHEMA_VERSION
 from runner.store import (
     AGAIN,
@@ -37,6 +38,7 @@ from runner.store import (
     inside,
     journal_files,
     load_manifest,
+    own_name,
 )
 from runner.target import without_query
 from scenarios.prompts import Plan
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 DATASETS = {".jsonl", ".csv", ".parquet"}
-_JOURNALS = re.compile(r"records(-\d+)?\.(jsonl|torn)\Z")
+_OURS = re.compile(r"(records(-\d+)?\.(jsonl|torn)|(run|progress)(-\d+)?\.json)\Z")
 
 
 class Opened(msgspec.Struct):
@@ -61,6 +63,7 @@ class Opened(msgspec.Struct):
     failed: int  # of them, failed for good and not sent again
     left_out: int  # ids in the journal that the prompt file no longer gives
     notes: list[str]
+    part: Part | None = None  # of the plan, where other processes send the rest
 
 
 def place_for(prompts: str, output: str | None) -> tuple[Path, Path | None]:
@@ -116,9 +119,9 @@ def open_run(
         StoreError: it is no run directory, another process writes it, or it is another run's.
     """
     notes: list[str] = []
-    _check_place(path)
+    check_place(path, shared=fresh)
     made = [place for place in (path, *path.parents) if not place.exists()]
-    with _naming(path):
+    with naming(path):
         try:
             path.mkdir(parents=True, exist_ok=True)
             journal = Journal(path / JOURNAL)
@@ -131,8 +134,8 @@ def open_run(
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """A write that fails does not say where."""
+def naming(path: Path) -> Iterator[None]:
+    """A write that fails does not say where: let its error."""
     try:
         yield
     except OSError as exc:
@@ -197,9 +200,9 @@ def close_run(opened: Opened) -> None:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Replace `run.json` as a whole: written beside, fsynced, renamed, its directory fsynced."""
+    """Replace `run.json`, or a shard's own, as a whole: written beside, renamed, all of it fsynced."""
     data = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-    replace_file(path / MANIFEST, data)
+    replace_file(path / own_name(MANIFEST, manifest.shard), data)
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -244,7 +247,16 @@ def link_latest(path: Path) -> None:
 # -- what is there
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path, *, shared: bool = False) -> None:
+    """Check that a path is no other thing than a run, or nothing yet.
+
+    Args:
+        path: the run directory.
+        shared: shards of several processes may be in it.
+
+    Raises:
+        StoreError: it is.
+    """
     if path.exists() and not path.is_dir():
         raise StoreError(f"{path} is a file, not a folder for a run. Choose another place with -o.")
     if (path / MANIFEST).exists():
@@ -254,6 +266,11 @@ def _check_place(path: Path) -> None:
             raise StoreError(f"{path} belongs to a `{manifest.kind}`. Choose another folder with -o.")
         if manifest.slim:
             raise StoreError(f"{path} is a slim copy, without its texts. Go on in the run it was made of.")
+        if manifest.shards is not None and not shared:
+            raise StoreError(
+                f"{path} is shared by {manifest.shards} shards: give --shard I/{manifest.shards}, I from 0 "
+                f"to {manifest.shards - 1}, or choose another folder with -o."
+            )
     elif path.is_dir():
         others = [p.name for p in path.iterdir() if not _is_ours(p.name)]
         if others:
@@ -265,7 +282,8 @@ def _check_place(path: Path) -> None:
 
 def _is_ours(name: str) -> bool:
     """Whether a file may be of a run that was killed before it had a manifest."""
-    return name.startswith(".") or name == CURRENT or _JOURNALS.match(name) is not None
+    # A shard's may come between two looks at the folder.
+    return name.startswith(".") or name == CURRENT or _OURS.match(name) is not None
 
 
 def _earlier(path: Path) -> tuple[Manifest | None, Index | None]:

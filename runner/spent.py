@@ -52,17 +52,20 @@ class Spent(Struct, frozen=True):
     killed_blind: int = 0  # sessions that wrote no end, and nothing of what they had in flight
 
 
-def spent_before(run: Path, sessions: list[Session], prices: Prices) -> Spent:
+def spent_before(
+    run: Path, sessions: list[Session], prices: Prices, files: list[Path] | None = None
+) -> Spent:
     """Sum up every attempt of every line of the journal, superseded ones too, and what no line tells of.
 
     Args:
         run: the run directory.
         sessions: those before this one.
         prices: for what sessions that were given none left without a cost.
+        files: of the journal, where not all of them count.
     """
     decode = msgspec.json.Decoder(_Paid).decode
     amount, unknown, unknown_lost = 0.0, 0, 0
-    for path in journal_files(run):
+    for path in journal_files(run) if files is None else files:
         for _, line in lines(path):
             try:
                 paid = decode(line)

@@ -68,6 +68,7 @@ class Session(msgspec.Struct):
     reserved_cost: float | None = None  # under --max-cost: what was in flight never exceeded this
     counts: dict[str, int] = msgspec.field(default_factory=dict)
     gauge: dict[str, Any] = msgspec.field(default_factory=dict)
+    shard: int | None = None  # whose session it is, where processes share a run (`Manifest.shards`)
 
 
 class PromptFile(msgspec.Struct):
@@ -92,6 +93,10 @@ class Manifest(msgspec.Struct):
     sessions: list[Session] = msgspec.field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
     slim: bool = False  # a copy whose texts, bodies and columns were left out
+    # Of a run that so many processes share, each with its own part of the rows: `run.json` says what is
+    # common, and `run-<i>.json` which sessions shard i has had. Readers see them as one.
+    shards: int | None = None
+    shard: int | None = None  # whose file this is; `None` in `run.json`
 
 
 class Progress(msgspec.Struct):
@@ -108,18 +113,59 @@ class Progress(msgspec.Struct):
     synced: dict[str, int] = {}  # likewise, of each worker's journal by its name
 
 
+class Standing(msgspec.Struct):
+    """How far the shards of a run are, by their numbers."""
+
+    of: int
+    missing: list[int]  # never begun
+    open: list[int]  # begun, and their last session did not come to its end
+
+
+def own_name(name: str, shard: int | None) -> str:
+    """Of a file that every shard has for itself: `run.json` -> `run-2.json`. `None`: as it is."""
+    stem, dot, suffix = name.rpartition(".")
+    return name if shard is None else f"{stem}-{shard}{dot}{suffix}"
+
+
+def standing(manifest: Manifest) -> Standing | None:
+    """How far the shards are; `None` of a run that no processes share."""
+    if manifest.shards is None:
+        return None
+    last = {session.shard: session for session in manifest.sessions}
+    begun = [number for number in range(manifest.shards) if number in last]
+    return Standing(
+        of=manifest.shards,
+        missing=[number for number in range(manifest.shards) if number not in last],
+        open=[number for number in begun if last[number].ended_by != "finished"],
+    )
+
+
 def load_manifest(run: Path) -> Manifest:
-    """Read `run.json`.
+    """Read `run.json`, with the sessions of every shard.
 
     Raises:
         StoreError: there is none, it is no manifest, or a newer Streamgauge wrote it.
     """
-    path = run / MANIFEST
+    manifest = read_manifest(run)
+    for number in range(manifest.shards or 0):
+        if (run / own_name(MANIFEST, number)).exists():
+            manifest.sessions += read_manifest(run, number).sessions
+    manifest.sessions.sort(key=lambda session: session.number)
+    return manifest
+
+
+def read_manifest(run: Path, shard: int | None = None) -> Manifest:
+    """Read `run.json` as it stands, or a shard's own file.
+
+    Raises:
+        StoreError: as of `load_manifest`.
+    """
+    path = run / own_name(MANIFEST, shard)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise StoreError(
-            f"{run} is not a run directory: it has no {MANIFEST}. Name the folder that `run` or `bench` "
+            f"{run} is not a run directory: it has no {path.name}. Name the folder that `run` or `bench` "
             "printed."
         ) from None
     except OSError as exc:
@@ -259,7 +305,10 @@ class Index(msgspec.Struct):
 
 
 def build_index(
-    run: Path, end: dict[str, int] | None = None, stopped_on: dict[int, str] | None = None
+    run: Path,
+    end: dict[str, int] | None = None,
+    stopped_on: dict[int, str] | None = None,
+    files: list[Path] | None = None,
 ) -> Index:
     """One pass over the journal.
 
@@ -267,8 +316,9 @@ def build_index(
         run: the run directory.
         end: per file name, the byte to stop before (what is known to be on disk); default: all whole lines.
         stopped_on: the error kind that opened the circuit breaker, by session (`Session.stopped_on`).
+        files: of the journal, where not all of them count.
     """
-    files = journal_files(run)
+    files = journal_files(run) if files is None else files
     decode = msgspec.json.Decoder(_Key).decode
     columns = _Columns()
     bad: list[tuple[str, int]] = []

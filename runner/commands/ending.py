@@ -45,8 +45,10 @@ def finish(
     except StoreError as exc:
         stop(f"the run is over and its answers are in {path}, but they could not be summed up: {exc}", 1)
     shown = show(render([summary]))
-    complete = session.ended_by == "finished"
-    for note in [*_of_workers(session), *_more_workers(session, _cores())]:
+    shards = summary.shards
+    complete = session.ended_by == "finished" and (shards is None or not (shards.missing or shards.open))
+    hints = [] if opened.part is not None else _more_workers(session, _cores())
+    for note in [*_of_workers(session), *hints]:
         say(f"note: {note}")
     if dataset is not None and complete:
         _write_dataset(path, dataset)
@@ -83,7 +85,8 @@ def finish(
         say(f"streamgauge: {messages[session.ended_by]}")
     codes = {"interrupted": 130, "error": 1}
     resumable = {"terminated", "disk_full", "circuit_breaker", "budget", "pilot"}
-    code = 3 if summary.requests.answered < plan.requests else 0
+    answered = summary.requests.answered if opened.part is None else _answered(opened, plan)
+    code = 3 if answered < plan.requests else 0
     if session.ended_by in codes or session.ended_by in resumable:
         code = codes.get(session.ended_by, 75)
     return code if shown or code == 130 else 1
@@ -131,17 +134,24 @@ def _busy(measured: dict[str, Any]) -> float:
 
 def _show_pilot(opened: Opened, plan: Plan) -> None:
     from reports.pilot import estimate, render_pilot
-    from runner.store import OK, StoreError, build_index, inside
+    from runner.store import StoreError
 
     try:
-        index = build_index(opened.path)
-        answered = int((inside(index.digest, plan.digests) & (index.state == OK)).sum())
+        answered = _answered(opened, plan)
         concurrency = int(opened.session.options["concurrency"])
         told = estimate(opened.path, opened.session.number, plan.requests - answered, concurrency)
     except StoreError as exc:
         say(f"what the rest will take cannot be told: {exc}")
         return
     show(render_pilot(told))
+
+
+def _answered(opened: Opened, plan: Plan) -> int:
+    """How many of the plan's requests are answered; of a shard, its own."""
+    from runner.store import OK, build_index, inside
+
+    index = build_index(opened.path, files=None if opened.part is None else [opened.journal.path])
+    return int((inside(index.digest, plan.digests) & (index.state == OK)).sum())
 
 
 def advice(error: Error | None) -> str:

@@ -31,6 +31,7 @@ def describe(result: ExportResult) -> list[str]:
         out.append(f"left out: {rows} of rows no longer in the prompt file (--all takes them in)")
     if result.bad:
         out.append(f"left out: {plural(result.bad, 'bad line')} of the journal (`report` says where)")
+    out += result.notes
     out += [f"your column `{name}` stays; ours is `{ours}`" for name, ours in result.renamed.items()]
     return out
 

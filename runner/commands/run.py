@@ -25,6 +25,7 @@ from runner.commands.options import (
     waits_until_ready,
     writes_page,
 )
+from runner.commands.spread import of_shard, part_of, spreads
 
 if TYPE_CHECKING:
     from runner.engine import Engine
@@ -40,15 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--concurrency", "-c", type=click.IntRange(1), default=32, show_default=True, help="Streams at once."
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="Processes to spread the streams over, where one core is not enough. Every limit holds over all "
-    "of them together.",
-)
+@spreads
 @click.option(
     "--output",
     "-o",
@@ -193,6 +186,9 @@ def _command(prompts: str, given: dict[str, Any]) -> int:
             check_dataset(dataset)
         targets, redact = targets_of(given)
         settings = settings_of(given)
+        part = part_of(prompts, given)
+        if part is not None:
+            settings = of_shard(settings, part)
         if prompts == "-":
             spooled, given["input_format"] = spool(path, given["input_format"], dry_run=given["dry_run"])
         worst = worst_cases_of(settings)
@@ -202,7 +198,9 @@ def _command(prompts: str, given: dict[str, Any]) -> int:
             return 2 if plan.bad_count and not given["skip_bad_rows"] else 0
         if worst is not None:
             settings = replace(settings, least_cost=worst.least)
-        opened = open_directory(path, plan, targets, prompts, given, settings)
+        opened = open_directory(path, plan, targets, prompts, given, settings, part)
+        if part is not None:
+            plan = part.of_plan(plan)
         if spooled is not None:
             plan = keep_spooled(plan, opened.path)
     except (StoreError, PromptError, TargetError) as exc:

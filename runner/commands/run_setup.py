@@ -14,6 +14,7 @@ from runner.commands.room import need_connections
 from runner.commands.sending import check_ca_file, prices_given, timeouts_of
 
 if TYPE_CHECKING:
+    from runner.part import Part
     from runner.prices import Prices, WorstCases
     from runner.redact import Redactor
     from runner.rundir import Opened
@@ -171,9 +172,15 @@ def _proxies_of(targets: list[Target]) -> str | list[str] | None:
 
 
 def open_directory(
-    path: Path, plan: Plan, targets: list[Target], prompts: str, given: dict[str, Any], settings: Settings
+    path: Path,
+    plan: Plan,
+    targets: list[Target],
+    prompts: str,
+    given: dict[str, Any],
+    settings: Settings,
+    part: Part | None,
 ) -> Opened:
-    """Take the run directory for this session."""
+    """Take the run directory, or a part's shard of it, for this session."""
     import msgspec
 
     from runner.again import Again
@@ -195,12 +202,19 @@ def open_directory(
         "stop_after_tokens": settings.stop_after,
         **({"workers": settings.workers} if settings.workers > 1 else {}),
     }
+    scenario = scenario_of(plan, [target.base_url for target in targets])
+    again = Again(given["retry_failed"], frozenset(given["kinds"]), frozenset(given["redo"]))
+    if part is not None:
+        from runner.shared_run import open_shard
+
+        options["shard"] = str(part)
+        return open_shard(path, plan, scenario, part, source_name=prompts, options=options, again=again)
     return open_run(
         path,
         plan,
-        scenario_of(plan, [target.base_url for target in targets]),
+        scenario,
         source_name="standard input" if prompts == "-" else prompts,
         options=options,
         fresh=given["fresh"],
-        again=Again(given["retry_failed"], frozenset(given["kinds"]), frozenset(given["redo"])),
+        again=again,
     )

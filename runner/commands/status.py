@@ -11,7 +11,7 @@ import click
 from runner.commands.options import show, stop
 
 if TYPE_CHECKING:
-    from runner.store import Index, Manifest, Progress
+    from runner.store import Index, Manifest, Progress, Session
 
 
 @click.command("status")
@@ -62,12 +62,14 @@ def look(path: Path) -> dict[str, Any]:
     last = manifest.sessions[-1] if manifest.sessions else None
     with_workers = last is not None and "workers" in last.options
     # Of several workers it is the command that runs: they outlive it by a moment.
-    running = any(is_locked(file) for file in ([path / JOURNAL] if with_workers else journal_files(path)))
-    progress = _progress(path) if running else None
-    if progress is not None and progress.session != len(manifest.sessions):
-        progress = None  # of the session before: this one has said nothing yet
+    files = [path / JOURNAL] if with_workers else journal_files(path)
+    locked = [file.name for file in files if is_locked(file)]
+    told = _told(path, manifest, locked)
+    running = bool(locked)
     # While it runs, only what is known to be on disk counts.
-    end = {JOURNAL: progress.synced_bytes, **progress.synced} if progress is not None else None
+    end: dict[str, int] = {}
+    for name, progress in told.items():
+        end |= {name: progress.synced_bytes, **progress.synced}
     stopped_on = {s.number: s.stopped_on for s in manifest.sessions if s.stopped_on is not None}
     index = build_index(path, end, stopped_on)
     current = current_ids(path)
@@ -77,60 +79,108 @@ def look(path: Path) -> dict[str, Any]:
     return {
         "run": str(path),
         "kind": "run",
-        "state": _state(manifest, progress, running, total - ok - failed, failed),
+        "state": _state(manifest, list(told.values()), running, total - ok - failed, failed),
         "total": total,
         "answered": ok,
         "failed": failed,
         "to_send_again": again,
         "not_finished": total - ok - failed,
-        "in_flight": progress.in_flight if progress is not None else 0,
+        "in_flight": sum(progress.in_flight for progress in told.values()),
         "left_out": int((~here).sum()),
         "bad_lines": index.bad_count,
-        "rate_per_s": _rate(manifest, index, running),
+        "rate_per_s": _rates(manifest, index, locked),
+        "shards": _shards(manifest, locked),
         "sessions": [
             {"number": s.number, "started": s.started, "ended_by": s.ended_by, "counts": s.counts}
+            | ({} if s.shard is None else {"shard": s.shard})
             for s in manifest.sessions
         ],
     }
 
 
-def _progress(path: Path) -> Progress | None:
+def _told(path: Path, manifest: Manifest, locked: list[str]) -> dict[str, Progress]:
+    """What the processes that run say of themselves, by their journal."""
+    from runner.store import JOURNAL, own_name
+
+    last = {session.shard: session.number for session in manifest.sessions}
+    if manifest.shards is None:
+        own: dict[str, int | None] = {JOURNAL: None} if locked else {}
+    else:
+        names = {own_name(JOURNAL, number): number for number in range(manifest.shards)}
+        own = {name: names[name] for name in locked if name in names}
+    told = {name: _progress(path, shard) for name, shard in own.items()}
+    # One of the session before: this one has said nothing yet.
+    return {n: p for n, p in told.items() if p is not None and p.session == last.get(own[n])}
+
+
+def _shards(manifest: Manifest, locked: list[str]) -> dict[str, Any] | None:
+    """Of how many shards which have not begun, are running, have stopped on their way, are complete."""
+    from runner.store import JOURNAL, own_name, standing
+
+    found = standing(manifest)
+    if found is None:
+        return None
+    running = [number for number in range(found.of) if own_name(JOURNAL, number) in locked]
+    rest = {*found.missing, *found.open, *running}
+    return {
+        "of": found.of,
+        "complete": [number for number in range(found.of) if number not in rest],
+        "running": running,
+        "stopped": [number for number in found.open if number not in running],
+        "not_begun": [number for number in found.missing if number not in running],
+    }
+
+
+def _progress(path: Path, shard: int | None) -> Progress | None:
     import msgspec
 
-    from runner.store import PROGRESS, Progress
+    from runner.store import PROGRESS, Progress, own_name
 
     try:
-        return msgspec.json.decode((path / PROGRESS).read_bytes(), type=Progress)
+        return msgspec.json.decode((path / own_name(PROGRESS, shard)).read_bytes(), type=Progress)
     except (OSError, msgspec.MsgspecError):
         return None
 
 
-def _state(manifest: Manifest, progress: Progress | None, running: bool, left: int, failed: int) -> str:
+def _state(manifest: Manifest, told: list[Progress], running: bool, left: int, failed: int) -> str:
     if running:
-        return progress.state if progress is not None else "running"
+        states = {progress.state for progress in told}
+        return states.pop() if len(states) == 1 else "running"
     last = manifest.sessions[-1] if manifest.sessions else None
     if last is None:
         return "not begun"
     if left == 0:
         return "complete" if not failed else "finished, with failures"
+    if manifest.shards is not None:
+        return "not complete"  # each shard has an end of its own
     return last.ended_by or "killed"
 
 
-def _rate(manifest: Manifest, index: Index, running: bool) -> float | None:
-    """Records a second of the last session; `None` where it was killed (its end is unknown)."""
+def _rates(manifest: Manifest, index: Index, locked: list[str]) -> float | None:
+    """Records a second of the last session, or those of every shard's last added up."""
+    from runner.store import JOURNAL, own_name
+
+    last = {session.shard: session for session in manifest.sessions}
+    if manifest.shards is None:
+        rates = [_rate(session, index, bool(locked)) for session in last.values()]
+    else:
+        rates = [_rate(one, index, own_name(JOURNAL, shard) in locked) for shard, one in last.items()]
+    known = [rate for rate in rates if rate is not None]
+    return round(sum(known), 3) if known else None
+
+
+def _rate(last: Session, index: Index, running: bool) -> float | None:
+    """Records a second of a session; `None` where it was killed (its end is unknown)."""
     import time
 
-    last = manifest.sessions[-1] if manifest.sessions else None
-    if last is None:
-        return None
-    if running:
+    if running and last.ended_by is None:
         passed = time.monotonic_ns() - last.anchor_ns
     elif last.ended_at is not None:
         passed = last.ended_at
     else:
         return None
     count = int((index.session == last.number).sum())
-    return round(count / (passed / 1e9), 3) if passed > 0 else None
+    return count / (passed / 1e9) if passed > 0 else None
 
 
 _STATES = {
@@ -142,6 +192,13 @@ _STATES = {
     "disk_full": "stopped, because the disk was full",
     "error": "stopped by an error",
 }
+
+
+_UNDONE = {"stopped", "not_begun"}
+
+
+def _which(shards: list[int]) -> str:
+    return f" ({', '.join(map(str, shards[:8]))}{', ...' if len(shards) > 8 else ''})"
 
 
 def _text(told: dict[str, Any]) -> str:
@@ -161,9 +218,21 @@ def _text(told: dict[str, Any]) -> str:
     if told["bad_lines"]:
         lines.append(f"  bad lines   {told['bad_lines']:,} in the journal, skipped")
     if told["rate_per_s"] is not None:
-        lines.append(f"  rate        {told['rate_per_s']:,.1f} requests/s in the last session")
+        of = "session" if told["shards"] is None else "session of each shard, added up"
+        lines.append(f"  rate        {told['rate_per_s']:,.1f} requests/s in the last {of}")
+    if told["shards"] is not None:
+        stages = [(name, told["shards"][name]) for name in ("complete", "running", "stopped", "not_begun")]
+        parts = [
+            f"{len(which):,} {name.replace('_', ' ')}{_which(which) if name in _UNDONE else ''}"
+            for name, which in stages
+            if which
+        ]
+        lines.append(f"  shards      of {told['shards']['of']:,}: {', '.join(parts)}")
     for session in told["sessions"]:
         counts = ", ".join(f"{n:,} {name}" for name, n in session["counts"].items())
         ended = session["ended_by"] or "no end recorded"
-        lines.append(f"  session {session['number']}   {session['started']}  {ended}  {counts}".rstrip())
+        name = (
+            session["number"] if "shard" not in session else f"{session['number']} (shard {session['shard']})"
+        )
+        lines.append(f"  session {name}   {session['started']}  {ended}  {counts}".rstrip())
     return "\n".join(lines)
