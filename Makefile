@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BROWSER := $(VENV)/.browser
 
-.PHONY: help run test test-browser check format bench loads million streams real gate-e2e clean
+.PHONY: help run test test-ray test-browser check format bench loads million streams real gate-e2e clean
 
 help:
 	@echo "make run     the whole job on the embedded mock server: prompts in, answers and a report out"
 	@echo "make test    all tests; WORKERS=2 has every load of theirs use two processes"
 	@echo "make test-browser  the HTML pages in a real headless Chromium, and their pictures in docs/images"
+	@echo "make test-ray  run --ray on a Ray cluster of this machine (installs the extra: 240 MB; about 3 minutes)"
 	@echo "make check   format, lint, types, then all tests (what CI runs)"
 	@echo "make format  mend format and what lint can mend"
 	@echo "make bench   our speed against a plain openai-SDK script, in one run, as ratios"
@@ -42,6 +43,10 @@ $(BROWSER): $(READY)
 test-browser: $(BROWSER)
 	$(BIN)/python -m pytest tests/browser
 	$(BIN)/python -m tests.browser.pictures
+
+test-ray: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]'
+	$(BIN)/python -m pytest tests/on_ray/cluster.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -21,6 +21,7 @@ from reports.bench_part import Plan, finish, plan
 from reports.distribution import Distribution, Values
 from reports.expect import stored
 from reports.frame import frame, gaps_us
+from reports.nodes import nodes_of
 from reports.paid import STALE, Paid, count_accepted, count_lost
 from reports.rows import (
     STOP_RULE,
@@ -342,6 +343,7 @@ def summarize(
         expect=stored(run),
         slim=manifest.slim,
         shards=standing(manifest),
+        nodes=nodes_of(manifest.sessions),
     )
     if tally.bench is not None:
         finish(summary, tally.bench, run)

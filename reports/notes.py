@@ -5,6 +5,7 @@ from __future__ import annotations
 from reports.bench import Bench
 from reports.cells import count, duration, number, several
 from reports.distribution import PERCENTILES, RELIABLE
+from reports.nodes import node_notes
 from reports.summary import Summary
 from runner.store import Standing
 
@@ -235,7 +236,7 @@ def notes(summary: Summary) -> list[str]:
     out = [f"{kind}, for example: {text}" for kind, text in summary.requests.error_examples.items()]
     if summary.slim:
         out.append("this is a slim copy (`export --slim`): texts, bodies and columns are in the run itself.")
-    out += shard_notes(summary.shards)
+    out += shard_notes(summary.shards) + node_notes(summary.nodes)
     out += _stream_notes(summary) + _token_notes(summary) + _cost_notes(summary)
     out += _journal_notes(summary) + _path_notes(summary) + _client_notes(summary)
     open_ends = [session.number for session in summary.sessions if session.wall_to_last_record]

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from reports.bench import Bench
 from reports.distribution import Distribution
+from reports.nodes import Node
 from runner.store import Standing
 
 # History:
@@ -238,3 +239,4 @@ class Summary(Struct, kw_only=True):
     slim: bool = False  # of a copy whose texts and columns were left out
     bench: Bench | None = None  # only of a bench
     shards: Standing | None = None  # how far they are, where processes share the run
+    nodes: list[Node] = []  # its workers on other machines

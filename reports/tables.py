@@ -27,7 +27,12 @@ from reports.rows import STOP_RULE
 from reports.summary import RATES, TIMES, Expected, Summary
 
 _PS = [f"p{p}" for p in PERCENTILES]
-_ENDED = {"budget": "--max-cost", "pilot": "pilot over", "worker_lost": "a worker died"}
+_ENDED = {
+    "budget": "--max-cost",
+    "pilot": "pilot over",
+    "worker_lost": "a worker died",
+    "no_nodes": "no node left",
+}
 _BY = {"provider": "the provider", "prices": "--price"}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from runner.budget import Budget
-from runner.bulk_shards import Shards
+from runner.bulk_shards import Elsewhere, Shards, launch_here
 from runner.client import Client
 from runner.delivery import Delivery
 from runner.engine import Engine
@@ -49,11 +49,25 @@ _TURN_S = 0.0005  # how long settled rows may be skipped before the loop gets it
 
 
 def run_bulk(
-    opened: Opened, plan: Plan, targets: list[Target], redact: Redactor, settings: Settings
+    opened: Opened,
+    plan: Plan,
+    targets: list[Target],
+    redact: Redactor,
+    settings: Settings,
+    cluster: Elsewhere | None = None,
 ) -> Engine:
-    """Run the job to its end, and leave what became of it in the opened run's session. Blocks."""
+    """Run the job to its end, and leave what became of it in the opened run's session. Blocks.
+
+    Args:
+        opened: the run directory.
+        plan: what to send; what is settled is left out.
+        targets: where to.
+        redact: takes their secrets out of texts.
+        settings: how; with a cluster, `workers` is the number of its actors.
+        cluster: where the workers are, if not on this machine.
+    """
     progress = Progress(plan.requests, len(opened.settled))
-    job = _Job(opened, plan, targets, redact, settings, progress)
+    job = _Job(opened, plan, targets, redact, settings, progress, cluster)
     try:
         run_on_loop(job.main())
     finally:
@@ -76,8 +90,10 @@ class _Job:
         redact: Redactor,
         settings: Settings,
         progress: Progress,
+        cluster: Elsewhere | None,
     ) -> None:
         self._opened = opened
+        self._cluster = cluster
         self._plan = plan
         self._targets = targets
         self._redact = redact
@@ -108,7 +124,7 @@ class _Job:
                 if self._settings.wait_ready:
                     await self._wait_ready(fleet)
                 if self._shards is not None and not self.engine.stopping:
-                    await self._shards.start()
+                    await self._start_workers(self._shards)
                     self._slots.begin()
                 await self.engine.run(self._feed())
                 if self._settings.pilot is not None and self._settings.pilot < self._to_send:
@@ -117,6 +133,14 @@ class _Job:
                     self.engine.stop("budget", self._why_over())
             finally:
                 await self._end(ticker)
+
+    async def _start_workers(self, shards: Shards) -> None:
+        await shards.start()
+        if self._cluster is not None:
+            # Now, and not at the end: what times of records mean must be known of a run that was killed, too.
+            self._cluster.told.sort(key=lambda node: node["shard"])
+            self._opened.session.nodes = self._cluster.told
+            await asyncio.to_thread(write_manifest, self._opened.path, self._opened.manifest)
 
     async def _end(self, ticker: asyncio.Task[None]) -> None:
         try:
@@ -157,7 +181,7 @@ class _Job:
         breaker = Breaker(answered=opened.answered > 0)
         engine = (
             self._engine_here(slots, breaker)
-            if settings.workers == 1
+            if settings.workers == 1 and self._cluster is None
             else self._engine_of_workers(slots, breaker)
         )
         self.gate.on_over = self._over
@@ -189,7 +213,9 @@ class _Job:
         settings, session = self._settings, self._opened.session
         start = Start("", session.number, session.anchor_ns, self._targets, self._redact.secrets, settings)
         retrying = Retrying(self.gate, settings.retries)
-        shards = Shards(self._opened.path, start, self.gate, retrying, self._redact, self._tell)
+        cluster = self._cluster
+        launch = launch_here if cluster is None else cluster.launch
+        shards = Shards(self._opened.path, start, self.gate, retrying, self._redact, self._tell, launch)
         engine = Engine(
             shards,
             shards,
@@ -202,6 +228,8 @@ class _Job:
         shards.on_first_token = engine.first_token
         shards.on_full = engine.on_full
         shards.on_broken = lambda why: engine.stop("error", why)
+        if cluster is not None:
+            shards.on_none_left = lambda: engine.stop("no_nodes", "no node of the cluster is left")
         self._shards = shards
         return engine
 

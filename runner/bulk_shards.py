@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -24,7 +24,7 @@ from runner.orders import REPORTS, Cut, Epochs, Finish, GiveUp, Start
 from runner.record import CancelledBy
 from runner.retrying import Retrying
 from runner.shard import Handed, Open, Shard
-from runner.shards import Death, Worker, WorkerError, start_worker, start_workers
+from runner.shards import AnyWorker, Death, WorkerError, start_worker, start_workers
 from runner.store import StoreError
 from scenarios.request import Request
 
@@ -33,6 +33,25 @@ _MOST_DEATHS = 3  # of one shard, until nobody takes its place
 _END_S = 120.0  # for a worker to bring its last lines to the disk
 _LOST = Told("lost")
 _encode = msgspec.json.Encoder().encode
+
+
+Launch = Callable[[int, Start, Callable[[Any], None]], Awaitable[AnyWorker]]
+"""Starts a worker: its number, what it is to do, who takes what it says."""
+
+
+class Elsewhere(Protocol):
+    """Where workers are that are not of this machine."""
+
+    told: list[dict[str, Any]]  # of every one there was, for the manifest
+
+    async def launch(  # noqa: D102 - as `Launch`
+        self, number: int, start: Start, take: Callable[[Any], None]
+    ) -> AnyWorker: ...
+
+
+async def launch_here(number: int, start: Start, take: Callable[[Any], None]) -> AnyWorker:
+    """Start a process of this machine."""
+    return await start_worker(number, _JOB, start, kinds=REPORTS, take=take)
 
 
 class Sent(msgspec.Struct):
@@ -51,6 +70,7 @@ class Shards:
         gate, retrying: of the whole run.
         redact: takes secrets out of what is said of a dead worker.
         tell: shows one line to the user.
+        launch: starts a worker; default: as a process of this machine.
     """
 
     def __init__(
@@ -61,11 +81,14 @@ class Shards:
         retrying: Retrying,
         redact: Callable[[str | None], str | None],
         tell: Callable[[str], None],
+        launch: Launch = launch_here,
     ) -> None:
+        self._launch = launch
         self.ended: list[dict[str, Any]] = []  # of each worker that is over, for the manifest
         self.on_first_token: Callable[[], None] = lambda: None
         self.on_full: Callable[[bool], None] = lambda _: None
         self.on_broken: Callable[[str], None] = lambda _: None  # told why the run cannot go on
+        self.on_none_left: Callable[[], None] = lambda: self.on_broken("no worker is left")
         self.journal_failure: str | None = None  # why a journal is not safe on the disk
         self._failure: BaseException | None = None  # of our own
         self._start = start
@@ -124,10 +147,10 @@ class Shards:
         while self._burials:
             await asyncio.wait(self._burials)
 
-    async def _begin(self, shard: Shard) -> Worker:
+    async def _begin(self, shard: Shard) -> AnyWorker:
         shard.renew()
         start = msgspec.structs.replace(self._start, journal=str(shard.path))
-        worker = await start_worker(shard.number, _JOB, start, kinds=REPORTS, take=shard.heard)
+        worker = await self._launch(shard.number, start, shard.heard)
         either: set[asyncio.Future[Any]] = {shard.ready, worker.ended}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not shard.ready.done():
@@ -138,7 +161,7 @@ class Shards:
         worker.ended.add_done_callback(partial(self._died, shard, worker))
         return worker
 
-    def _died(self, shard: Shard, worker: Worker, ended: asyncio.Future[Death]) -> None:
+    def _died(self, shard: Shard, worker: AnyWorker, ended: asyncio.Future[Death]) -> None:
         shard.worker = None
         task = asyncio.create_task(self._bury(shard, worker, ended.result()))
         self._burials.add(task)
@@ -151,13 +174,13 @@ class Shards:
         if not task.cancelled() and (exc := task.exception()) is not None:
             self._fail(exc)
         if not self._stopping and not self._burials and all(shard.worker is None for shard in self.shards):
-            self.on_broken("no worker is left")
+            self.on_none_left()
 
-    async def _bury(self, shard: Shard, worker: Worker, death: Death) -> None:
+    async def _bury(self, shard: Shard, worker: AnyWorker, death: Death) -> None:
         """See to what a worker leaves behind, and to another in its place."""
         if self._closing:
             return
-        about: dict[str, Any] = {"shard": shard.number, "pid": worker.pid}
+        about: dict[str, Any] = {"shard": shard.number, **worker.about}
         self.ended.append(about)
         if shard.bye is not None and death.code == 0:
             about |= shard.bye.gauge

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from time import monotonic_ns
+from typing import Any, Protocol
 
 import msgspec
 
@@ -23,6 +25,7 @@ from runner.gauge import Gauge
 from runner.journal import DYING_TRIES, Journal
 from runner.orders import (
     ORDERS,
+    Anchor,
     Bye,
     Cut,
     Done,
@@ -44,27 +47,51 @@ from runner.orders import (
     Used,
     Written,
 )
-from runner.pipe import Pipe, reader
+from runner.pipe import Message, reader
 from runner.redact import Redactor
 from runner.retrying import Course, Failure, Next
 from runner.target import without_query
 from runner.transport import open_session
 from scenarios.request import Request
 
-_TELL_S = 0.25
+TELL_S = 0.25  # between words on what of a journal is on the disk
 _SAY_WHEN = ("retry-after", "x-ratelimit-", "llm_provider-")  # how such headers' names begin
 _decode = msgspec.json.Decoder(Request).decode
 
 
-async def work(pipe: Pipe) -> None:
-    """Do what the parent says, until it says `Finish` or is gone."""
-    await _Work(pipe).main()
+class Link(Protocol):
+    """The way to the parent: a `Pipe`, or what stands for one on another machine."""
+
+    def listen(self, decode: Callable[[bytes], Any], take: Callable[[Any], None]) -> None: ...  # noqa: D102
+    def send(self, message: Message) -> None: ...  # noqa: D102
+
+
+class Lines(Protocol):
+    """Where a worker's lines go, and who tells the parent what became of them."""
+
+    size: int  # of the journal, as far as was told
+
+    def start(self) -> None: ...  # noqa: D102
+    async def keep(self, number: int, line: bytes) -> None: ...  # noqa: D102
+    def give_up(self) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+    def bye(self, gauge: dict[str, Any]) -> Bye: ...  # noqa: D102
+
+
+async def work(pipe: Link, lines: Callable[[Link, Start], Lines] | None = None) -> None:
+    """Do what the parent says, until it says `Finish` or is gone.
+
+    Args:
+        pipe: to the parent.
+        lines: makes what takes the lines; default: a journal of its own.
+    """
+    await _Work(pipe, lines or _Journaled).main()
 
 
 class _FarGate:
     """What stands here for the parent's gate, and for what decides on further attempts."""
 
-    def __init__(self, pipe: Pipe, endpoints: list[Endpoint], *, limits_cost: bool, tpm: bool) -> None:
+    def __init__(self, pipe: Link, endpoints: list[Endpoint], *, limits_cost: bool, tpm: bool) -> None:
         self.limits_cost = limits_cost
         self.counts_tokens = tpm
         self._send = pipe.send
@@ -139,16 +166,67 @@ class _FarGate:
         self._asked.pop(may.number).set_result(may)
 
 
+class _Journaled:
+    """A journal of this process's own."""
+
+    def __init__(self, pipe: Link, start: Start) -> None:
+        self._pipe = pipe
+        self._journal = Journal(Path(start.journal), tries=DYING_TRIES)
+        self.size = self._journal.synced_bytes
+        self._ticker: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._journal.start(self._on_full)
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def keep(self, number: int, line: bytes) -> None:
+        written = await self._journal.append(line)
+        # In the order of the lines: futures of one thread, and one task each.
+        self.size += len(line) if written else 0
+        self._pipe.send(Written(number, written, self.size))
+
+    def give_up(self) -> None:
+        self._journal.give_up()
+
+    def close(self) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._journal.close()
+
+    def bye(self, gauge: dict[str, Any]) -> Bye:
+        journal = self._journal
+        return Bye(gauge, why_unsafe(journal), journal.synced_lines, journal.synced_bytes)
+
+    def _on_full(self, full: bool) -> None:
+        self._pipe.send(Room(full, self._journal.why, self._journal.room_needed))
+
+    async def _tick(self) -> None:
+        told = None
+        while True:
+            journal = self._journal
+            now = Synced(journal.synced_lines, journal.synced_bytes, journal.unsafe)
+            if now != told:
+                self._pipe.send(now)
+                told = now
+            await asyncio.sleep(TELL_S)
+
+
+def why_unsafe(journal: Journal) -> str | None:
+    """Why what a journal took may not be safe on the disk."""
+    failure = journal.failure
+    return None if failure is None or journal.full else failure.strerror
+
+
 class _Work:
-    _journal: Journal
+    _lines: Lines
     _delivery: Delivery
     _gate: _FarGate
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Link, lines: Callable[[Link, Start], Lines]) -> None:
         self._pipe = pipe
+        self._lines_of = lines
         self._tasks: set[asyncio.Task[None]] = set()
         self._endpoints: list[Endpoint] = []
-        self._size = 0  # of the journal, as far as was told
         self._requests = 0
         self._started: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -160,17 +238,15 @@ class _Work:
         async with AsyncExitStack() as stack:
             await self._set_up(stack, start)
             try:
-                self._journal.start(self._on_full)
-                ticker = asyncio.create_task(self._tick())
+                self._lines.start()
                 gc.collect()
                 gc.freeze()
                 gauge.start()
-                self._pipe.send(Ready(self._size))
+                self._pipe.send(Ready(self._lines.size))
                 await self._over
-                ticker.cancel()
             finally:
-                self._journal.close()
-        self._bye({**gauge.stop(), "requests": self._requests})
+                self._lines.close()
+        self._pipe.send(self._lines.bye({**gauge.stop(), "requests": self._requests}))
 
     async def _set_up(self, stack: AsyncExitStack, start: Start) -> None:
         settings = start.settings
@@ -202,20 +278,7 @@ class _Work:
             prices=settings.prices,
             retrying=self._gate,
         )
-        self._journal = Journal(Path(start.journal), tries=DYING_TRIES)
-        self._size = self._journal.synced_bytes
-
-    def _bye(self, gauge: dict[str, Any]) -> None:
-        journal = self._journal
-        failure = journal.failure
-        self._pipe.send(
-            Bye(
-                gauge,
-                None if failure is None or journal.full else failure.strerror,
-                journal.synced_lines,
-                journal.synced_bytes,
-            )
-        )
+        self._lines = self._lines_of(self._pipe, start)
 
     # -- from the parent
 
@@ -233,7 +296,9 @@ class _Work:
         elif kind is Cut:
             self._delivery.cut(order.by)
         elif kind is GiveUp:
-            self._journal.give_up()
+            self._lines.give_up()
+        elif kind is Anchor:
+            self._delivery.anchor_ns = order.anchor_ns
         elif kind is Start:
             self._started.set_result(order)
         elif kind is Finish and not self._over.done():
@@ -249,26 +314,9 @@ class _Work:
         prepared = self._delivery.prepare(_decode(go.request))
         prepared.endpoint = self._endpoints[go.endpoint]
         prepared.ask.epoch, prepared.ask.number = go.epoch, go.number
-        record = await self._delivery.send(prepared, go.due)
+        # It is due now at the latest: the offset of another machine's clock has an error.
+        record = await self._delivery.send(prepared, min(go.due, monotonic_ns()))
         self._pipe.send(Done(go.number, told_of(record)))
         line = encode_line(record)
         del record, prepared
-        written = await self._journal.append(line)
-        # In the order of the lines: futures of one thread, and one task each.
-        self._size += len(line) if written else 0
-        self._pipe.send(Written(go.number, written, self._size))
-
-    # -- to the parent
-
-    def _on_full(self, full: bool) -> None:
-        self._pipe.send(Room(full, self._journal.why, self._journal.room_needed))
-
-    async def _tick(self) -> None:
-        told = None
-        while True:
-            journal = self._journal
-            now = Synced(journal.synced_lines, journal.synced_bytes, journal.unsafe)
-            if now != told:
-                self._pipe.send(now)
-                told = now
-            await asyncio.sleep(_TELL_S)
+        await self._lines.keep(go.number, line)

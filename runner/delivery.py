@@ -153,7 +153,7 @@ class Delivery:
     ) -> None:
         self._gate = gate
         self._session = session
-        self._anchor = anchor_ns
+        self.anchor_ns = anchor_ns  # that times of records are since
         self._keep = keep or Keep()
         self._prices = prices
         self.on_first_token: Callable[[], None] | None = None  # told of every answer's first token
@@ -318,7 +318,7 @@ class Delivery:
     # -- the record
 
     def _at(self, instant: int | None) -> int | None:
-        return None if instant is None else instant - self._anchor
+        return None if instant is None else instant - self.anchor_ns
 
     def _past(
         self,
@@ -370,7 +370,7 @@ class Delivery:
             sample=request.sample,
             session=self._session,
             phase=phase,
-            scheduled_at=scheduled_at - self._anchor,
+            scheduled_at=scheduled_at - self.anchor_ns,
             sent_at=self._at(stream.sent_at),
             headers_at=self._at(stream.headers_at),
             first_token_at=self._at(answer.first_token_at),

@@ -65,6 +65,12 @@ class GiveUp(Message, frozen=True, tag=True):
     """Wait no longer for room on the disk."""
 
 
+class Anchor(Message, frozen=True, tag=True):
+    """The session's anchor on its clock, as the offset of that is known now."""
+
+    anchor_ns: int
+
+
 class Finish(Message, frozen=True, tag=True):
     """There is nothing more to send: say `Bye`."""
 
@@ -134,6 +140,13 @@ class Done(Message, frozen=True, tag=True):
     told: Told
 
 
+class Line(Message, frozen=True, tag=True):
+    """A record, from a worker whose journal the parent writes. It is kept until that has it."""
+
+    number: int
+    line: bytes
+
+
 class Written(Message, frozen=True, tag=True):
     """Its line is written, or never will be. `size`: of the journal, up to and with that line."""
 
@@ -173,5 +186,5 @@ class Bye(Message, frozen=True, tag=True):
     size: int
 
 
-ORDERS = (Start, Go, May, Epochs, Cut, GiveUp, Finish)
+ORDERS = (Start, Go, May, Epochs, Anchor, Cut, GiveUp, Finish)
 REPORTS = (Head, First, Ended, Used, Unused, Failed, Held, Done, Written, Room, Synced, Ready, Bye)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import re
 import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from runner.journal import Journal, mend, sync
 from runner.mismatch import mismatch
 from runner.part import Part
 from runner.record import SCHEMA_VERSION
+from runner.session_facts import boot_id, versions
 from runner.store import (
     AGAIN,
     CURRENT,
@@ -371,10 +370,10 @@ def new_session(number: int, options: dict[str, Any]) -> Session:
         started=now_text(),
         anchor_ns=time.monotonic_ns(),
         wall_ns=time.time_ns(),
-        boot_id=_boot_id(),
+        boot_id=boot_id(),
         host=socket.gethostname(),
         pid=os.getpid(),
-        versions=_versions(),
+        versions=versions(),
         options=options,
     )
 
@@ -382,18 +381,3 @@ def new_session(number: int, options: dict[str, Any]) -> Session:
 def now_text() -> str:
     """The wall clock, ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _boot_id() -> str | None:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-
-
-def _versions() -> dict[str, str]:
-    out = {"python": platform.python_version()}
-    for name in ("streamgauge", "aiohttp", "uvloop", "msgspec"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            out[name] = metadata.version(name)
-    return out

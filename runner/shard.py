@@ -33,7 +33,7 @@ from runner.orders import (
 )
 from runner.record import Record
 from runner.retrying import Course, Failure, Retrying
-from runner.shards import Worker
+from runner.shards import AnyWorker
 
 
 class Handed(msgspec.Struct):
@@ -102,7 +102,7 @@ class Shard:
     ) -> None:
         self.number = number
         self.path = path
-        self.worker: Worker | None = None
+        self.worker: AnyWorker | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.bye: Bye | None = None
         self.open: dict[int, Open] = {}

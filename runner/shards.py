@@ -13,9 +13,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -40,10 +40,13 @@ class Death(msgspec.Struct, frozen=True):
     code: int  # exit code; below 0 a signal
     broken: Broken | None = None  # what its job raised, if it came to say so
     said: str = ""  # the end of what it wrote to stderr
+    lost: str = ""  # of one on another machine: how it went
 
     @property
     def words(self) -> str:
         """What became of it, to go after its name."""
+        if self.lost:
+            return self.lost
         if self.broken is not None:
             return f"broke ({self.broken.kind}: {self.broken.message})"
         if self.code >= 0:
@@ -54,12 +57,28 @@ class Death(msgspec.Struct, frozen=True):
         return f"was killed by signal {-self.code}"
 
 
+class AnyWorker(Protocol):
+    """One of them, as the parent has it: a `Worker` here, or a `Node` elsewhere."""
+
+    number: int
+    about: dict[str, Any]  # for the manifest
+    ended: asyncio.Future[Death]
+
+    def send(self, message: Message) -> None: ...  # noqa: D102
+    async def close(self, within_s: float = ...) -> Death: ...  # noqa: D102
+    async def end(self, within_s: float = ...) -> Death: ...  # noqa: D102
+
+
+W = TypeVar("W", bound=AnyWorker)
+
+
 class Worker:
     """One of them, as the parent has it. Made by `start_worker`."""
 
     def __init__(self, number: int, process: subprocess.Popen[bytes], pipe: Pipe) -> None:
         self.number = number
         self.pid = process.pid
+        self.about: dict[str, Any] = {"pid": process.pid}
         self.ended: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
         self._process = process
         self._pipe = pipe
@@ -192,18 +211,19 @@ async def start_worker(
     return worker
 
 
-async def start_workers(starts: list[Any]) -> list[Worker]:
+async def start_workers(starts: list[Awaitable[W]]) -> list[W]:
     """Wait for several `start_worker(...)` at once; where one fails, the others are ended.
 
     Raises:
         WorkerError: of the first that did not start.
     """
-    found = await asyncio.gather(*starts, return_exceptions=True)
+    found: list[W | BaseException] = await asyncio.gather(*starts, return_exceptions=True)
     failed = [one for one in found if isinstance(one, BaseException)]
+    begun = [one for one in found if not isinstance(one, BaseException)]
     if failed:
-        await asyncio.gather(*(one.close() for one in found if isinstance(one, Worker)))
+        await asyncio.gather(*(one.close() for one in begun))
         raise failed[0]
-    return [one for one in found if isinstance(one, Worker)]
+    return begun
 
 
 def _spawn(end: socket.socket, job: str) -> subprocess.Popen[bytes]:

@@ -39,6 +39,7 @@ EndedBy = Literal[
     "pilot",
     "error",
     "worker_lost",
+    "no_nodes",
 ]
 
 
@@ -69,6 +70,7 @@ class Session(msgspec.Struct):
     counts: dict[str, int] = msgspec.field(default_factory=dict)
     gauge: dict[str, Any] = msgspec.field(default_factory=dict)
     shard: int | None = None  # whose session it is, where processes share a run (`Manifest.shards`)
+    nodes: list[dict[str, Any]] = msgspec.field(default_factory=list)  # its workers on other machines
 
 
 class PromptFile(msgspec.Struct):

@@ -36,6 +36,7 @@ settings.load_profile("any machine")
 # Started in the background by a script, this process ignores Ctrl-C, and what it starts would do so as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+_LEFT_OUT = ("OPENAI_", "SLURM_ARRAY_")  # of the environment: what commands would heed
 COMMAND = [sys.executable, "-c", "from runner.cli import main; main()"]
 
 
@@ -123,7 +124,7 @@ def _as_process(*options: str) -> Iterator[Mock]:
 
 
 def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}
     return {**clean, "PYTHONPATH": str(ROOT), **(more or {})}
 
 
@@ -187,7 +188,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    for name in [name for name in os.environ if name.startswith("OPENAI_")]:
+    for name in [name for name in os.environ if name.startswith(_LEFT_OUT)]:
         monkeypatch.delenv(name)
     return folder
 

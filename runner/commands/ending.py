@@ -74,6 +74,7 @@ def finish(
         "terminated": f"stopped by SIGTERM. {again}",
         "budget": f"stopped by --max-cost: {session.reason}. Raise it and run the command again to go on.",
         "pilot": "the pilot is over. Run the same command again, without --pilot, to send the rest.",
+        "no_nodes": f"stopped: {session.reason}. Nothing that was answered is lost. {again}",
         "error": f"stopped: {session.reason}. {again}",
         "disk_full": f"stopped: {session.reason} ({path}). Make room. {again}",
         "circuit_breaker": f"stopped, because requests kept failing: {session.reason}\n"
@@ -84,7 +85,7 @@ def finish(
     if session.ended_by in messages:
         say(f"streamgauge: {messages[session.ended_by]}")
     codes = {"interrupted": 130, "error": 1}
-    resumable = {"terminated", "disk_full", "circuit_breaker", "budget", "pilot"}
+    resumable = {"terminated", "disk_full", "circuit_breaker", "budget", "pilot", "no_nodes"}
     answered = summary.requests.answered if opened.part is None else _answered(opened, plan)
     code = 3 if answered < plan.requests else 0
     if session.ended_by in codes or session.ended_by in resumable:

@@ -25,10 +25,11 @@ from runner.commands.options import (
     waits_until_ready,
     writes_page,
 )
-from runner.commands.spread import of_shard, part_of, spreads
+from runner.commands.spread import cluster_of, of_shard, part_of, spreads
 
 if TYPE_CHECKING:
     from runner.engine import Engine
+    from runner.on_ray import Cluster
     from runner.rundir import Opened
     from runner.settings import Settings
     from runner.target import Target
@@ -174,6 +175,7 @@ def _command(prompts: str, given: dict[str, Any]) -> int:
         targets_of,
         worst_cases_of,
     )
+    from runner.on_ray import ClusterError
     from runner.rundir import place_for
     from runner.store import StoreError
     from runner.target import TargetError
@@ -198,12 +200,13 @@ def _command(prompts: str, given: dict[str, Any]) -> int:
             return 2 if plan.bad_count and not given["skip_bad_rows"] else 0
         if worst is not None:
             settings = replace(settings, least_cost=worst.least)
+        cluster, settings = cluster_of(settings, given)
         opened = open_directory(path, plan, targets, prompts, given, settings, part)
         if part is not None:
             plan = part.of_plan(plan)
         if spooled is not None:
             plan = keep_spooled(plan, opened.path)
-    except (StoreError, PromptError, TargetError) as exc:
+    except (StoreError, PromptError, TargetError, ClusterError) as exc:
         message = str(exc)
         stop(message.replace(str(spooled), "standard input") if spooled is not None else message, 2)
     except BrokenPipeError:
@@ -215,7 +218,7 @@ def _command(prompts: str, given: dict[str, Any]) -> int:
         if spooled is not None:
             spooled.unlink(missing_ok=True)
     _announce(opened, plan)
-    return _run(opened, plan, targets, redact, settings, dataset, page=given["html"])
+    return _run(opened, plan, targets, redact, settings, dataset, cluster, page=given["html"])
 
 
 def _announce(opened: Opened, plan: Plan) -> None:
@@ -255,6 +258,7 @@ def _run(
     redact: Any,
     settings: Settings,
     dataset: Path | None,
+    cluster: Cluster | None,
     *,
     page: bool,
 ) -> int:
@@ -266,7 +270,7 @@ def _run(
     failure: str | None = None
     engine: Engine | None = None
     try:
-        engine = run_bulk(opened, plan, targets, redact, settings)
+        engine = run_bulk(opened, plan, targets, redact, settings, cluster)
     except (PromptError, WorkerError) as exc:
         failure = redact(str(exc))
         opened.session.ended_by, opened.session.reason = "error", failure
@@ -275,4 +279,6 @@ def _run(
             close_run(opened)
         except OSError as exc:
             say(f"warning: run.json could not be written: {exc.strerror}")
+        if cluster is not None:
+            cluster.close()
     return finish(opened, plan, engine, dataset, failure, page=page)

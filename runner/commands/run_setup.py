@@ -51,8 +51,10 @@ def targets_of(given: dict[str, Any]) -> tuple[list[Target], Redactor]:
 def settings_of(given: dict[str, Any]) -> Settings:
     """How to send; usage errors for what cannot be done."""
     prices = _prices(given)
-    need_connections(given["concurrency"], "-c", endpoints=max(len(given["base_urls"]), 1))
-    if given["workers"] > 1 and sys.platform == "win32":
+    if given["ray"] is None:  # else they are opened elsewhere, and looked at there
+        need_connections(given["concurrency"], "-c", endpoints=max(len(given["base_urls"]), 1))
+    workers = given["workers"] or 1
+    if workers > 1 and given["ray"] is None and sys.platform == "win32":
         raise click.UsageError("--workers needs socket pairs, which Windows has not: leave it out")
     from runner.delivery import Keep
     from runner.settings import Settings
@@ -60,7 +62,7 @@ def settings_of(given: dict[str, Any]) -> Settings:
     check_ca_file(given["ca_file"])
     return Settings(
         concurrency=given["concurrency"],
-        workers=given["workers"],
+        workers=workers,
         retries=given["retries"],
         timeouts=timeouts_of(given),
         include_usage=not given["no_usage"],
@@ -200,7 +202,8 @@ def open_directory(
         "max_cost": settings.max_cost,
         "pilot": settings.pilot,
         "stop_after_tokens": settings.stop_after,
-        **({"workers": settings.workers} if settings.workers > 1 else {}),
+        **({"workers": settings.workers} if settings.workers > 1 or given["ray"] is not None else {}),
+        **({"ray": given["ray"]} if given["ray"] is not None else {}),
     }
     scenario = scenario_of(plan, [target.base_url for target in targets])
     again = Again(given["retry_failed"], frozenset(given["kinds"]), frozenset(given["redo"]))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.commands.options import say
+from runner.commands.options import plural, say
 
 if TYPE_CHECKING:
+    from runner.on_ray import Cluster
     from runner.part import Part
     from runner.settings import Settings
 
@@ -27,10 +28,15 @@ _OPTIONS = [
         "--workers",
         type=click.IntRange(1),
         metavar="N",
-        default=1,
-        show_default=True,
+        show_default="1; with --ray one a node",
         help="Processes to spread the streams over, where one core is not enough. Every limit holds over all "
         "of them together.",
+    ),
+    click.option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Have the workers on a Ray cluster: auto (the one of this machine), HOST:6379 or "
+        "ray://HOST:10001. Needs the extra `ray`, here and on every node.",
     ),
     click.option(
         "--shard",
@@ -72,13 +78,52 @@ def part_of(prompts: str, given: dict[str, Any]) -> Part | None:
     return part
 
 
+def cluster_of(settings: Settings, given: dict[str, Any]) -> tuple[Cluster | None, Settings]:
+    """The cluster asked for, connected, and the settings with as many workers as there shall be.
+
+    Raises:
+        ClusterError: it cannot be used.
+    """
+    if given["ray"] is None or given["dry_run"]:
+        return None, settings
+    from msgspec.structs import replace
+
+    from runner.on_ray import connect
+
+    say(f"connecting to the Ray cluster {given['ray']}")
+    cluster = connect(given["ray"])
+    places = cluster.places()
+    workers = given["workers"] or len(places)
+    room = sum(place.cpus for place in places)
+    if workers > room:
+        cluster.close()
+        raise click.UsageError(
+            f"--workers {workers}: the {len(places)} nodes of that cluster have {room} CPUs, and a worker "
+            "takes one"
+        )
+    hosts = {place.ip for place in places}
+    say(f"note: {plural(workers, 'worker')} on {plural(len(places), 'node')} of a Ray cluster")
+    if len(hosts) > 1 and any(_is_local(url) for url in given["base_urls"]):
+        say("note: --base-url is this machine's own name for itself: every node takes it for its own")
+    return cluster, replace(settings, workers=workers)
+
+
+def _is_local(url: str) -> bool:
+    from urllib.parse import urlsplit
+
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
 def _check(part: Part, prompts: str, given: dict[str, Any]) -> None:
     why = None
     if prompts == "-":
         why = "standard input is one process's alone: name a file that all of them can read"
     elif given["fresh"]:
         why = "--fresh would set aside what other shards write: rename the run directory, or choose -o OTHER"
-    elif given["workers"] > 1:
+    elif given["ray"] is not None:
+        why = "--ray spreads all rows over its cluster: give one of the two"
+    elif (given["workers"] or 1) > 1:
         why = "--workers is for one process that has all rows: start more shards instead"
     if why is not None:
         raise click.UsageError(f"--shard {part}: {why}")

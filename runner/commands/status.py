@@ -190,6 +190,7 @@ _STATES = {
     "budget": "stopped by --max-cost",
     "pilot": "stopped after the pilot",
     "disk_full": "stopped, because the disk was full",
+    "no_nodes": "stopped, because no node of the cluster was left",
     "error": "stopped by an error",
 }
 
