@@ -347,7 +347,7 @@ class _Job:
 
     async def _left(self) -> AsyncGenerator[Request]:
         settled, part = array("Q", self._opened.settled.tobytes()), self._opened.part
-        blocks, builder = self._plan.blocks(), self._plan.builder(self._opened.settled)
+        blocks, builder = self._plan.blocks(), self._plan.builder(self._opened.not_needed())
         turn = time.perf_counter()
         block = await asyncio.to_thread(next, blocks, None)
         while block is not None:

@@ -63,6 +63,14 @@ class Opened(msgspec.Struct):
     left_out: int  # ids in the journal that the prompt file no longer gives
     notes: list[str]
     part: Part | None = None  # of the plan, where other processes send the rest
+    others: npt.NDArray[np.uint64] | None = None  # digests of that rest, until they are asked for
+
+    def not_needed(self) -> npt.NDArray[np.uint64]:
+        """Sorted id digests of all that this process has not to send. Once: they are not kept."""
+        import numpy as np
+
+        others, self.others = self.others, None
+        return self.settled if others is None else np.sort(np.concatenate([self.settled, others]))
 
 
 def place_for(prompts: str, output: str | None) -> tuple[Path, Path | None]:

@@ -210,4 +210,5 @@ def _begin(
         left_out=int((~here).sum()),
         notes=notes,
         part=part,
+        others=whole.digests[whole.digests % np.uint64(part.of) != part.number],
     )
