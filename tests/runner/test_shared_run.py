@@ -99,7 +99,7 @@ def test_a_shard_goes_on_alone_and_its_sessions_have_numbers_of_their_own(tmp_pa
 
 
 def test_many_may_begin_at_once(tmp_path: Path) -> None:
-    plan, path, of = planned(tmp_path, *PROMPTS), tmp_path / "deep" / "run", 16
+    plan, path, of = planned(tmp_path, *PROMPTS), tmp_path / "deep" / "run", 8
     ready, taken, failed = threading.Barrier(of), [], list[Exception]()
 
     def begin(number: int) -> None:
