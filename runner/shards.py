@@ -20,9 +20,11 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from runner.pipe import Message, Pipe, open_pipe, reader
-from runner.worker import Broken, Up
+from runner.worker import Beat, Broken, Up
 
 START_S = 120.0  # a machine may be busy
+_TICK_S = 1.0
+_SILENT_TICKS = 30  # a worker that hangs says nothing; one that is only slow says so every second
 _END_S = 20.0  # from the end of its pipe to that of its process
 _KEPT = 4096  # bytes of what it writes to stderr: of its end
 _ROOT = Path(__file__).parents[1]
@@ -41,6 +43,7 @@ class Death(msgspec.Struct, frozen=True):
     broken: Broken | None = None  # what its job raised, if it came to say so
     said: str = ""  # the end of what it wrote to stderr
     lost: str = ""  # of one on another machine: how it went
+    hung: bool = False  # it was killed because it said nothing any more
 
     @property
     def words(self) -> str:
@@ -49,6 +52,8 @@ class Death(msgspec.Struct, frozen=True):
             return self.lost
         if self.broken is not None:
             return f"broke ({self.broken.kind}: {self.broken.message})"
+        if self.hung:
+            return f"gave no sign of life for {_SILENT_TICKS} s and was killed"
         if self.code >= 0:
             last = self.said.strip().rpartition("\n")[2]
             return f"ended with code {self.code}" + (f" ({last})" if last else "")
@@ -72,6 +77,26 @@ class AnyWorker(Protocol):
 W = TypeVar("W", bound=AnyWorker)
 
 
+class Silence:
+    """How long a worker has said nothing: in ticks of the parent's own loop, not by a clock.
+
+    A parent that was stopped, or slept with its machine, has not listened meanwhile. Such a gap, however
+    long, is one tick, and what came during it is heard before the next.
+    """
+
+    def __init__(self) -> None:
+        self._ticks = 0
+
+    def broken(self) -> None:
+        """It said something."""
+        self._ticks = 0
+
+    def tick(self) -> bool:
+        """Another second of the parent's went by. Returns whether that is too long."""
+        self._ticks += 1
+        return self._ticks > _SILENT_TICKS
+
+
 class Worker:
     """One of them, as the parent has it. Made by `start_worker`."""
 
@@ -84,6 +109,8 @@ class Worker:
         self._pipe = pipe
         self._broken: Broken | None = None
         self._said = bytearray()
+        self._silence = Silence()
+        self._hung = False
         self._watching = asyncio.create_task(self._watch())
 
     def send(self, message: Message) -> None:
@@ -114,14 +141,18 @@ class Worker:
         up = asyncio.get_running_loop().create_future()
 
         def mine(message: Any) -> None:
+            self._silence.broken()
+            if isinstance(message, Beat):
+                return
             if isinstance(message, Broken):
                 self._broken = message
             elif isinstance(message, Up):
                 up.set_result(None)
+                asyncio.get_running_loop().call_later(_TICK_S, self._tick)
             else:
                 take(message)
 
-        self._pipe.listen(reader(Up, Broken, *kinds), mine)
+        self._pipe.listen(reader(Up, Beat, Broken, *kinds), mine)
         await asyncio.wait({up, self.ended}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
         if not up.done():
             running = not self.ended.done()
@@ -130,6 +161,15 @@ class Worker:
             death = await self.ended
             words = f"has not begun within {START_S:g} s" if running else death.words
             raise WorkerError(f"worker {self.number} did not start: it {words}")
+
+    def _tick(self) -> None:
+        if self._pipe.closed.done():
+            return
+        self._hung = self._silence.tick()
+        if self._hung:
+            self.kill()
+        else:
+            asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     async def _watch(self) -> None:
         loop, err = asyncio.get_running_loop(), self._process.stderr
@@ -145,7 +185,8 @@ class Worker:
         loop.remove_reader(err.fileno())
         self._hear()
         err.close()
-        self.ended.set_result(Death(code, self._broken, self._said.decode("utf-8", "replace")))
+        said = self._said.decode("utf-8", "replace")
+        self.ended.set_result(Death(code, self._broken, said, self._hung))
 
     def _hear(self) -> None:
         """Keep the end of what it writes to stderr: all there is where it dies before it can speak."""

@@ -1,7 +1,8 @@
 """A worker's process, from its first line to its last: what `runner/shards.py` starts.
 
 It ends when its job does, or when the pipe to its parent closes, however the parent went. What stops a run
-(Ctrl-C, SIGTERM) is the parent's to hear: a worker is told over the pipe.
+(Ctrl-C, SIGTERM) is the parent's to hear: a worker is told over the pipe. Once a second its loop says that it
+still turns, so that the parent knows a worker that hangs from one that waits.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from runner.on_loop import run_on_loop
 from runner.pipe import Message, Pipe, open_pipe
 
+BEAT_S = 1.0  # apart
 LAST_WORDS_S = 10.0  # of a worker without a parent: enough to write the lines it holds
 
 Job = Callable[[Pipe], Awaitable[None]]
@@ -29,6 +32,10 @@ class Up(Message, frozen=True, tag=True):
     """It runs, and its job has begun."""
 
     pid: int
+
+
+class Beat(Message, frozen=True, tag=True):
+    """Its loop turns."""
 
 
 class Broken(Message, frozen=True, tag=True):
@@ -42,6 +49,7 @@ def main() -> None:
     """The process: `fd` of its end of the pipe and `module:function` of its job are its arguments."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
     fd, job = sys.argv[1:]
     code: list[int] = []
     run_on_loop(_work(socket.socket(fileno=int(fd)), job, code))
@@ -53,9 +61,10 @@ async def _work(end: socket.socket, name: str, code: list[int]) -> None:
     try:
         job = asyncio.ensure_future(_job(name)(pipe))
         pipe.send(Up(os.getpid()))
-        await asyncio.wait({job, pipe.closed}, return_when=asyncio.FIRST_COMPLETED)
+        while not (job.done() or pipe.closed.done()):
+            await asyncio.wait({job, pipe.closed}, timeout=BEAT_S, return_when=asyncio.FIRST_COMPLETED)
+            pipe.send(Beat())
         if not job.done():
-            _end_soon()
             job.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await job
@@ -74,8 +83,9 @@ def _job(name: str) -> Callable[[Pipe], Any]:
     return found
 
 
-def _end_soon() -> None:
-    """The parent is gone, and nobody else would end what hangs."""
-    timer = threading.Timer(LAST_WORDS_S, os._exit, (1,))
-    timer.daemon = True
-    timer.start()
+def _end_without(parent: int) -> None:
+    """End what hangs where nobody else would any more: in a thread, for it may be the loop that does."""
+    while os.getppid() == parent:
+        time.sleep(BEAT_S)
+    time.sleep(LAST_WORDS_S)
+    os._exit(1)

@@ -6,8 +6,10 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
+from runner import worker
 from runner.pipe import Message, Pipe, reader
 
 
@@ -60,3 +62,11 @@ async def lingers(pipe: Pipe) -> None:
         await asyncio.sleep(3600)
     finally:
         place.touch()  # noqa: ASYNC240 - it has nothing else to do
+
+
+async def sticks(pipe: Pipe) -> None:
+    """Say a word, and never give the loop its turn again."""
+    worker.BEAT_S = worker.LAST_WORDS_S = 0.01
+    pipe.send(Say("here"))
+    await asyncio.sleep(0.01)
+    time.sleep(3600)  # noqa: ASYNC251 - that is the point

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +14,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from runner.shards import Death, Worker, WorkerError, start_worker, start_workers
+from runner import shards
+from runner.shards import Death, Silence, Worker, WorkerError, start_worker, start_workers
 from tests.runner.shard_jobs import Say
 
 T = TypeVar("T")
@@ -115,16 +118,46 @@ def test_how_a_job_ended_is_told() -> None:
     assert (vanished.code, vanished.words) == (7, "ended with code 7 (out of luck)")
 
 
-def test_no_worker_outlives_its_parent(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "_TICK_S", 0.005)
+
+    async def main() -> Death:
+        worker = await start("lingers")
+        os.kill(worker.pid, signal.SIGSTOP)
+        return await worker.ended
+
+    assert run(main()).words == "gave no sign of life for 30 s and was killed"
+
+
+def test_a_second_in_which_the_parent_did_not_run_is_not_one_of_silence() -> None:
+    silence = Silence()
+
+    def seconds(count: int) -> bool:
+        return any(silence.tick() for _ in range(count))
+
+    assert not seconds(30)
+    silence.broken()
+    assert not seconds(29)
+    # An hour of sleep, of the parent or of the machine: its timer rings once.
+    assert not seconds(1)
+    silence.broken()
+    assert not seconds(30)
+    assert seconds(1)
+
+
+def test_no_worker_outlives_its_parent_not_even_one_that_hangs(tmp_path: Path) -> None:
     place = tmp_path / "last"
     code = (
         "import asyncio, os, signal, sys\n"
+        "from runner.shards import start_workers\n"
         "from tests.runner.test_shards import start\n"
         "async def main():\n"
-        "    here = asyncio.Event()\n"
-        f"    worker = await start('lingers', {str(place)!r}, lambda m: here.set())\n"
-        "    await here.wait()\n"
-        "    print(worker.pid, flush=True)\n"
+        "    here = asyncio.Semaphore(0)\n"
+        f"    begin = lambda job: start(job, {str(place)!r}, lambda m: here.release())\n"
+        "    workers = await start_workers([begin('lingers'), begin('sticks')])\n"
+        "    await here.acquire()\n"
+        "    await here.acquire()\n"
+        "    print(*(worker.pid for worker in workers), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())\n"
     )
@@ -132,10 +165,11 @@ def test_no_worker_outlives_its_parent(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == -9, done.stderr
-    pid, deadline = int(done.stdout), time.monotonic() + 30
-    while Path(f"/proc/{pid}").exists() and _runs(pid):
-        assert time.monotonic() < deadline, "the worker is still there"
-        time.sleep(0.01)
+    deadline = time.monotonic() + 30
+    for pid in map(int, done.stdout.split()):
+        while _runs(pid):
+            assert time.monotonic() < deadline, "the worker is still there"
+            time.sleep(0.01)
     assert place.exists(), "its job was not given the time to end"
 
 
