@@ -189,13 +189,14 @@ class Shards:
         shard.deaths += 1
         words = self._redact(death.words) or ""
         lost = await self._read_back(shard)
-        about |= {"died": words, "sent_again": lost, "replaced": False}
+        again = 0 if self._stopping or death.broken is not None else lost
+        about |= {"died": words, "open": lost, "sent_again": again, "replaced": False}
         told = f"worker {shard.number} {words}"
         if death.broken is not None:
             self.on_broken(told)
             return
-        again = f"; {lost} open prompts are sent again" if lost and not self._stopping else ""
-        self._tell(f"{told}: nothing it had written is lost{again}")
+        more = f"; {lost} open prompts are sent again" if again else ""
+        self._tell(f"{told}: nothing it had written is lost{more}")
         if not self._stopping and shard.deaths <= _MOST_DEATHS:
             about["replaced"] = await self._replaced(shard)
 
@@ -269,12 +270,14 @@ class Shards:
         self._send_all(Cut(by))
 
     async def _kept(self, one: Open | None) -> bool:
+        if one is None:
+            return True  # there is no answer, and so no line that is missing
         while one is not None:
             written = await one.written
             if written is not None:
                 return written
             one = await self._once_more(one)  # its worker died with the line
-        return True
+        return False
 
     async def _hand_out(self, handed: Handed, due: int) -> Open | None:
         shard = await self._least()
@@ -301,13 +304,15 @@ class Shards:
             if not self._burials or self._stopping:
                 return None
             await self._change.wait()
+            if self._stopping:  # one that is new has not heard of it, nor that streams are to be closed
+                return None
 
     # -- the engine's journal
 
     @property
     def room_needed(self) -> int:
         """Bytes that have to be free before a full disk counts as having room again."""
-        return max((shard.room.needed for shard in self.shards if shard.room is not None), default=0)
+        return sum(shard.room.needed for shard in self.shards if shard.room is not None)
 
     @property
     def why(self) -> str:

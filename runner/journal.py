@@ -87,16 +87,23 @@ def is_locked(path: Path) -> bool:
 def mend(path: Path) -> None:
     """Repair a journal whose writer is dead, or dying of its parent's death, and have it all on the disk.
 
+    The room its writer had set aside is given back.
+
     Raises:
         StoreError: a process still writes it.
     """
     fd = os.open(path, _OPEN, 0o644)
     try:
         lock(fd, path, DYING_TRIES)
+        _reserve_of(path).unlink(missing_ok=True)
         repair(fd, path.with_suffix(".torn"))
         sync(fd)
     finally:
         os.close(fd)
+
+
+def _reserve_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.reserve")
 
 
 def repair(fd: int, torn: Path) -> int:
@@ -199,7 +206,7 @@ class Journal:
         self.failure: OSError | None = None
         self._on_full: Callable[[bool], None] = lambda _: None
         self._write = write
-        self._reserve = Reserve(path.with_name(f".{path.name}.reserve"))
+        self._reserve = Reserve(_reserve_of(path))
         self._queue: SimpleQueue[tuple[bytes, asyncio.Future[bool]] | None] = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._give_up = threading.Event()

@@ -60,10 +60,8 @@ def finish(
         say(f"streamgauge: {failure}")
         return 1
     if engine is not None and engine.tally.unwritten:
-        say(
-            f"streamgauge: {engine.tally.unwritten} finished answers found no room on the disk "
-            "and will be asked again"
-        )
+        lost = f"{engine.tally.unwritten} finished answers {_unwritten(session)}"
+        say(f"streamgauge: {lost} and will be asked again")
     broken = opened.journal.failure
     if broken is not None and not opened.journal.full:
         say(f"streamgauge: the journal could not be made safe on the disk: {broken.strerror}")
@@ -93,15 +91,29 @@ def finish(
     return code if shown or code == 130 else 1
 
 
+def _unwritten(session: Session) -> str:
+    """What became of answers that are not in the journal."""
+    if _died(session) and session.ended_by != "disk_full":
+        return "were lost with a worker that died"
+    return "found no room on the disk"
+
+
+def _died(session: Session) -> list[dict[str, Any]]:
+    return [worker for worker in session.gauge.get("workers", []) if "died" in worker]
+
+
 def _of_workers(session: Session) -> list[str]:
     """What became of the workers that died."""
-    died = [worker for worker in session.gauge.get("workers", []) if "died" in worker]
     return [
-        f"worker {worker['shard']} {worker['died']}. What it had written is kept, "
-        f"{plural(worker['sent_again'], 'open prompt')} went to others; "
+        f"worker {worker['shard']} {worker['died']}. What it had written is kept, {_left_by(worker)}; "
         f"{'another' if worker['replaced'] else 'none'} took its place"
-        for worker in died
+        for worker in _died(session)
     ]
+
+
+def _left_by(worker: dict[str, Any]) -> str:
+    had = plural(worker["open"], "open prompt")
+    return f"{had} went to others" if worker["sent_again"] == worker["open"] else f"{had} will be sent again"
 
 
 def _cores() -> int:

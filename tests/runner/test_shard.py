@@ -122,6 +122,8 @@ async def test_what_a_dead_worker_wrote_is_read_back_and_the_rest_is_open_again(
     it.shard.heard(Ready(0))
     told, written, torn, asked = [await it.hand(number) for number in (1, 2, 3, 4)]
     it.shard.size = len(old)
+    reserve = tmp_path / ".records-0.jsonl.reserve"  # what a worker that is killed leaves behind
+    reserve.touch()
     for report in (
         Ended(1, True, False, 2.0),
         Done(1, OK),
@@ -137,6 +139,7 @@ async def test_what_a_dead_worker_wrote_is_read_back_and_the_rest_is_open_again(
     assert (found.status, found.begun) == ("ok", True)
     assert path.read_bytes().endswith(line(2, cost=1.0))
     assert it.shard.size == path.stat().st_size
+    assert not reserve.exists()
     assert (it.shard.synced_lines, it.endpoint.in_flight, it.shard.open) == (2, 0, {})
     assert it.budget is not None
     assert it.budget.under_way == 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.commands.ending import _more_workers, _of_workers
+from runner.commands.ending import _more_workers, _of_workers, _unwritten
 from runner.store import Session
 
 
@@ -49,8 +49,13 @@ def test_of_several_the_busiest_says_so_as_long_as_there_are_cores() -> None:
 
 
 def test_what_became_of_workers_that_died_is_said() -> None:
-    died = {"shard": 1, "died": "was killed by signal 9 (SIGKILL)", "sent_again": 1, "replaced": False}
+    died: dict[str, Any] = {"shard": 1, "died": "was killed by signal 9 (SIGKILL)", "replaced": False}
+    died |= {"open": 1, "sent_again": 1}
     (told,) = _of_workers(session({"workers": [process(1.0, shard=0), died]}))
     assert told.startswith("worker 1 was killed by signal 9 (SIGKILL). What it had written is kept, ")
     assert told.endswith(" 1 open prompt went to others; none took its place")
+    (told,) = _of_workers(session({"workers": [{**died, "sent_again": 0}]}))
+    assert told.endswith(" 1 open prompt will be sent again; none took its place")
     assert _of_workers(session({})) == []
+    assert _unwritten(session({"workers": [died]})) == "were lost with a worker that died"
+    assert _unwritten(session({"workers": [process(1.0)]})) == "found no room on the disk"

@@ -1,0 +1,74 @@
+"""The parent of several workers, without a process: whom it hands requests to once a worker has died."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from runner.bulk_shards import Shards
+from runner.engine import Told
+from runner.fleet import Endpoint, Fleet
+from runner.gate import Ask, Gate
+from runner.orders import Done, Ready, Room, Start
+from runner.retrying import Retrying
+from runner.settings import Settings
+from runner.shard import Handed
+
+
+class Listener:
+    """What stands for a worker: it only listens."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def send(self, order: Any) -> None:
+        self.said.append(order)
+
+
+def parent(run: Path) -> Shards:
+    gate = Gate(Fleet([Endpoint(None, "http://there/v1")]))  # type: ignore[arg-type]  # nothing is sent
+    start = Start("", 1, 0, [], [], Settings(workers=2))
+    return Shards(run, start, gate, Retrying(gate, retries=2), lambda text: text, lambda _: None)
+
+
+async def admitted(shards: Shards) -> Handed:
+    handed = Handed("0" * 32, b"{}", Ask())
+    assert await shards.admit(handed)
+    return handed
+
+
+async def test_a_worker_that_comes_after_the_end_is_handed_nothing(tmp_path: Path) -> None:
+    shards, worker = parent(tmp_path), Listener()
+    burial = asyncio.create_task(asyncio.sleep(0))
+    shards._burials.add(burial)
+    sending = asyncio.create_task(shards.send(await admitted(shards), 0))
+    await asyncio.wait({burial})
+    shards.cut("user")
+    shards.shards[0].worker = worker  # type: ignore[assignment]
+    shards._buried(burial)
+    sent = await sending
+    assert (sent.told.status, sent.of, worker.said) == ("lost", None, [])
+    assert await shards.append(sent) is True  # no answer was there
+
+
+async def test_an_answer_that_died_with_its_worker_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "records-0.jsonl").touch()
+    shards = parent(tmp_path)
+    shard = shards.shards[0]
+    shard.worker = Listener()  # type: ignore[assignment]
+    shard.heard(Ready(0))
+    sending = asyncio.create_task(shards.send(await admitted(shards), 0))
+    await asyncio.sleep(0)
+    shard.heard(Done(1, Told("ok")))
+    sent = await sending
+    shards.stop()
+    assert await shard.read_back() == (0, 1)
+    assert (sent.told.status, await shards.append(sent)) == ("ok", False)
+
+
+async def test_the_room_that_is_asked_for_is_that_of_all_workers(tmp_path: Path) -> None:
+    shards = parent(tmp_path)
+    for shard in shards.shards:
+        shard.heard(Room(True, "the disk is full", 8))
+    assert shards.room_needed == 16
