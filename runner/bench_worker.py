@@ -158,7 +158,7 @@ class _Worker:
             await self._run(drive)
         finally:
             for lane in self._lanes:
-                lane.journal.close()
+                await asyncio.to_thread(lane.journal.close)  # a slow disk's fsync is no sign that it hangs
             if drive is not None and drive.began_at:  # also where it broke: what became of it is known
                 self._pulse(drive)
                 self._pipe.send(End(drive.ends(), drive.gauge, round(time.process_time(), 3)))

@@ -297,15 +297,16 @@ class Shards:
 
     async def _least(self) -> Shard | None:
         """The worker with the least to do; `None`: there is none, and none will come in time."""
+        waited = False
         while True:
             able = [shard for shard in self.shards if shard.worker is not None]
-            if able:
+            # One that is new since a stop has not heard of it, nor that streams are to be closed.
+            if able and not (waited and self._stopping):
                 return min(able, key=lambda shard: len(shard.open))
             if not self._burials or self._stopping:
                 return None
             await self._change.wait()
-            if self._stopping:  # one that is new has not heard of it, nor that streams are to be closed
-                return None
+            waited = True
 
     # -- the engine's journal
 

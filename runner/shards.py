@@ -24,7 +24,8 @@ from runner.worker import Beat, Broken, Up
 
 START_S = 120.0  # a machine may be busy
 _TICK_S = 1.0
-_SILENT_TICKS = 30  # a worker that hangs says nothing; one that is only slow says so every second
+_MOST_TICKS = 30  # of silence: a worker that hangs says nothing; one that is only slow says so every second
+_FIRST_TICKS = 120  # until its first beat: what it is to do may be much to read
 _END_S = 20.0  # from the end of its pipe to that of its process
 _KEPT = 4096  # bytes of what it writes to stderr: of its end
 _ROOT = Path(__file__).parents[1]
@@ -43,7 +44,7 @@ class Death(msgspec.Struct, frozen=True):
     broken: Broken | None = None  # what its job raised, if it came to say so
     said: str = ""  # the end of what it wrote to stderr
     lost: str = ""  # of one on another machine: how it went
-    hung: bool = False  # it was killed because it said nothing any more
+    silent_s: int = 0  # it was killed because it had said nothing for so long
 
     @property
     def words(self) -> str:
@@ -52,8 +53,8 @@ class Death(msgspec.Struct, frozen=True):
             return self.lost
         if self.broken is not None:
             return f"broke ({self.broken.kind}: {self.broken.message})"
-        if self.hung:
-            return f"gave no sign of life for {_SILENT_TICKS} s and was killed"
+        if self.silent_s:
+            return f"gave no sign of life for {self.silent_s} s and was killed"
         if self.code >= 0:
             last = self.said.strip().rpartition("\n")[2]
             return f"ended with code {self.code}" + (f" ({last})" if last else "")
@@ -86,15 +87,18 @@ class Silence:
 
     def __init__(self) -> None:
         self._ticks = 0
+        self._most = _FIRST_TICKS
 
-    def broken(self) -> None:
-        """It said something."""
+    def broken(self, *, beat: bool = False) -> None:
+        """It said something. `beat`: that its loop turns."""
         self._ticks = 0
+        if beat:
+            self._most = _MOST_TICKS
 
-    def tick(self) -> bool:
-        """Another second of the parent's went by. Returns whether that is too long."""
+    def tick(self) -> int:
+        """Another second of the parent's went by. Returns how many it was silent, where that is too long."""
         self._ticks += 1
-        return self._ticks > _SILENT_TICKS
+        return self._most if self._ticks > self._most else 0
 
 
 class Worker:
@@ -110,7 +114,7 @@ class Worker:
         self._broken: Broken | None = None
         self._said = bytearray()
         self._silence = Silence()
-        self._hung = False
+        self._silent_s = 0
         self._watching = asyncio.create_task(self._watch())
 
     def send(self, message: Message) -> None:
@@ -141,7 +145,7 @@ class Worker:
         up = asyncio.get_running_loop().create_future()
 
         def mine(message: Any) -> None:
-            self._silence.broken()
+            self._silence.broken(beat=isinstance(message, Beat))
             if isinstance(message, Beat):
                 return
             if isinstance(message, Broken):
@@ -165,8 +169,8 @@ class Worker:
     def _tick(self) -> None:
         if self._pipe.closed.done():
             return
-        self._hung = self._silence.tick()
-        if self._hung:
+        self._silent_s = self._silence.tick()
+        if self._silent_s:
             self.kill()
         else:
             asyncio.get_running_loop().call_later(_TICK_S, self._tick)
@@ -186,7 +190,7 @@ class Worker:
         self._hear()
         err.close()
         said = self._said.decode("utf-8", "replace")
-        self.ended.set_result(Death(code, self._broken, said, self._hung))
+        self.ended.set_result(Death(code, self._broken, said, self._silent_s))
 
     def _hear(self) -> None:
         """Keep the end of what it writes to stderr: all there is where it dies before it can speak."""
