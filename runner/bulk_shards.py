@@ -30,6 +30,7 @@ from scenarios.request import Request
 
 _JOB = "runner.bulk_worker:work"
 _MOST_DEATHS = 3  # of one shard, until nobody takes its place
+_MOST_WITH_ONE = 3  # deaths of workers that had the same request, until it is left alone
 _END_S = 120.0  # for a worker to bring its last lines to the disk
 _LOST = Told("lost")
 _encode = msgspec.json.Encoder().encode
@@ -292,6 +293,10 @@ class Shards:
     async def _once_more(self, one: Open) -> Open | None:
         """Its worker died. `None`: nothing is begun any more."""
         handed = one.handed
+        if handed.deaths >= _MOST_WITH_ONE:  # it may be what kills them, and would kill them all
+            row = "a row" if one.ask.row is None else f"row {one.ask.row + 1}"
+            self._tell(f"{row} is left out: {handed.deaths} workers died with it. The next session sends it")
+            return None
         handed.endpoint = None if self._stopping else await self._gate.pass_(one.ask, retry=True)
         return None if handed.endpoint is None else await self._hand_out(handed, one.due)
 

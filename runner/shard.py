@@ -43,6 +43,7 @@ class Handed(msgspec.Struct):
     data: bytes  # as JSON
     ask: Ask
     endpoint: Endpoint | None = None  # where its attempt goes, once it has passed
+    deaths: int = 0  # of workers that had it
 
 
 class Open:
@@ -191,8 +192,10 @@ class Shard:
             charge = (record.cost or 0.0) if record.cost_bound is UNSET else record.cost_bound
         if one.is_out:
             self._gate.ended(one.ask, one.endpoint, ok=ok, headless=not one.has_head, charge=charge)
-        if record is None and self._gate.budget is not None:
-            one.ask.hold = self._gate.budget.lose(one.ask.hold)
+        if record is None:
+            one.handed.deaths += 1
+            if self._gate.budget is not None:
+                one.ask.hold = self._gate.budget.lose(one.ask.hold)
         if not one.told.done():
             one.told.set_result(None if record is None else told_of(record))
         one.written.set_result(None if record is None else True)

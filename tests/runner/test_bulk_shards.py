@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ class Listener:
         self.said.append(order)
 
 
-def parent(run: Path) -> Shards:
+def parent(run: Path, tell: Callable[[str], None] = lambda _: None) -> Shards:
     gate = Gate(Fleet([Endpoint(None, "http://there/v1")]))  # type: ignore[arg-type]  # nothing is sent
     start = Start("", 1, 0, [], [], Settings(workers=2))
-    return Shards(run, start, gate, Retrying(gate, retries=2), lambda text: text, lambda _: None)
+    return Shards(run, start, gate, Retrying(gate, retries=2), lambda text: text, tell)
 
 
 async def admitted(shards: Shards) -> Handed:
-    handed = Handed("0" * 32, b"{}", Ask())
+    handed = Handed("0" * 32, b"{}", Ask(row=6))
     assert await shards.admit(handed)
     return handed
 
@@ -72,3 +73,18 @@ async def test_the_room_that_is_asked_for_is_that_of_all_workers(tmp_path: Path)
     for shard in shards.shards:
         shard.heard(Room(True, "the disk is full", 8))
     assert shards.room_needed == 16
+
+
+async def test_a_request_that_kills_its_workers_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "records-0.jsonl").touch()
+    told: list[str] = []
+    shards, worker = parent(tmp_path, told.append), Listener()
+    shard = shards.shards[0]
+    shard.worker = worker  # type: ignore[assignment]
+    sending = asyncio.create_task(shards.send(await admitted(shards), 0))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        await shard.read_back()
+    assert (await sending).told.status == "lost"
+    assert len(worker.said) == 3
+    assert told == ["row 7 is left out: 3 workers died with it. The next session sends it"]
