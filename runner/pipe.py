@@ -61,6 +61,7 @@ class Pipe(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.garbled = False  # a message came that this end does not know; it has closed
         self._transport: asyncio.Transport | None = None
         self._frames = Frames()
         self._early: list[bytes] = []  # before anybody listened
@@ -102,7 +103,13 @@ class Pipe(asyncio.Protocol):
             if self._decode is None:
                 self._early += payloads[at:]
                 return
-            self._take(self._decode(payload))
+            try:
+                message = self._decode(payload)
+            except msgspec.MsgspecError:
+                self.garbled = True
+                self.abort()
+                return
+            self._take(message)
 
     # -- asyncio's
 

@@ -189,6 +189,10 @@ class Worker:
         loop.remove_reader(err.fileno())
         self._hear()
         err.close()
+        if self._pipe.garbled:
+            self._broken = Broken(
+                "VersionError", "it is of another Streamgauge, installed while this one ran"
+            )
         said = self._said.decode("utf-8", "replace")
         self.ended.set_result(Death(code, self._broken, said, self._silent_s))
 

@@ -118,6 +118,16 @@ def test_how_a_job_ended_is_told() -> None:
     assert (vanished.code, vanished.words) == (7, "ended with code 7 (out of luck)")
 
 
+def test_a_worker_of_another_version_is_told_as_one() -> None:
+    async def main() -> Death:
+        worker = await start_worker(0, f"{JOBS}:echo", Say("hello"), kinds=(), take=lambda _: None)
+        return await worker.ended
+
+    assert run(main()).words == (
+        "broke (VersionError: it is of another Streamgauge, installed while this one ran)"
+    )
+
+
 def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "_TICK_S", 0.005)
 
