@@ -74,7 +74,7 @@ class Lines(Protocol):
     def start(self) -> None: ...  # noqa: D102
     async def keep(self, number: int, line: bytes) -> None: ...  # noqa: D102
     def give_up(self) -> None: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
+    async def close(self) -> None: ...  # noqa: D102
     def bye(self, gauge: dict[str, Any]) -> Bye: ...  # noqa: D102
 
 
@@ -188,10 +188,10 @@ class _Journaled:
     def give_up(self) -> None:
         self._journal.give_up()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        self._journal.close()
+        await asyncio.to_thread(self._journal.close)  # a slow disk's fsync is no sign that it hangs
 
     def bye(self, gauge: dict[str, Any]) -> Bye:
         journal = self._journal
@@ -245,7 +245,7 @@ class _Work:
                 self._pipe.send(Ready(self._lines.size))
                 await self._over
             finally:
-                await asyncio.to_thread(self._lines.close)  # a slow disk's fsync is no sign that it hangs
+                await self._lines.close()
         self._pipe.send(self._lines.bye({**gauge.stop(), "requests": self._requests}))
 
     async def _set_up(self, stack: AsyncExitStack, start: Start) -> None:

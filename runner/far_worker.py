@@ -117,7 +117,7 @@ class _Shipped:
     def give_up(self) -> None:
         pass
 
-    def close(self) -> None:
+    async def close(self) -> None:
         pass
 
     def bye(self, gauge: dict[str, Any]) -> Bye:

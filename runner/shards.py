@@ -194,7 +194,7 @@ class Worker:
                 "VersionError", "it is of another Streamgauge, installed while this one ran"
             )
         said = self._said.decode("utf-8", "replace")
-        self.ended.set_result(Death(code, self._broken, said, self._silent_s))
+        self.ended.set_result(Death(code, self._broken, said, silent_s=self._silent_s))
 
     def _hear(self) -> None:
         """Keep the end of what it writes to stderr: all there is where it dies before it can speak."""
