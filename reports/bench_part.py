@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from reports.bench import Bench, Client, Conversations, Load, Unserved, Validity
 from reports.distribution import NEEDS
-from reports.frame import frame
+from reports.frame import ChunkTimes, chunk_times, frame
 from reports.gauge import read_cpu, read_gc, read_lag, read_load, read_workers, session_of, table
 from reports.gpu import gpu_of
 from reports.judge import judge
@@ -35,13 +35,14 @@ class Plan(Struct):
     thresholds: list[Threshold]
     unjudged: dict[str, str]
 
-    def add(self, rows: Sequence[Row], block: pd.DataFrame) -> None:
-        """Take a block of measured records."""
+    def add(self, rows: Sequence[Row], block: pd.DataFrame, chunks: ChunkTimes) -> None:
+        """Take a block of measured records, with their frame and their chunks."""
         if self.session is not None:
             here = (block["session"] == self.session.number).to_numpy(dtype=bool)
             if not here.all():
                 rows, block = [row for row, use in zip(rows, here, strict=True) if use], block[here]
-        self.tally.add(rows, block)
+                chunks = chunks.of(here)
+        self.tally.add(rows, block, chunks)
 
     def add_warmup(self, rows: Sequence[Row]) -> None:
         """Take a block of warm-up records; other sessions' have no part in the window of this one."""
@@ -49,7 +50,8 @@ class Plan(Struct):
         here = [row for row in rows if number is None or row.session == number]
         if not here:
             return  # an empty frame takes as long as a full one
-        self.tally.add_warmup(here, frame(here))
+        chunks = chunk_times(here)
+        self.tally.add_warmup(frame(here, chunks), chunks)
 
     def missed(self) -> int:
         """Arrivals never sent, and in no record: unless this side ended the run, users nobody served."""

@@ -16,7 +16,7 @@ import pandas as pd
 from msgspec import Struct
 
 from reports.distribution import Values
-from reports.frame import Floats, frame, gaps_us
+from reports.frame import ChunkTimes, Floats, chunk_times, frame
 from reports.gauge import session_of
 from reports.metrics import summarize
 from reports.rows import Row
@@ -95,20 +95,20 @@ class Gatherer:
         told = session_of(manifest) if manifest.kind == "bench" else None
         self._only = None if told is None else told.number
 
-    def add(self, rows: Sequence[Row], block: pd.DataFrame) -> None:
-        """Take rows, and the frame of those that are measured."""
-        self._take([row for row in rows if row.phase == "measure"], block, measured=True)
+    def add(self, rows: Sequence[Row], block: pd.DataFrame, chunks: ChunkTimes) -> None:
+        """Take rows, and the frame and the chunks of those that are measured."""
+        self._take([row for row in rows if row.phase == "measure"], block, chunks, measured=True)
         warmup = [row for row in rows if row.phase != "measure"]
         if warmup:
-            self._take(warmup, frame(warmup), measured=False)
+            chunks = chunk_times(warmup)
+            self._take(warmup, frame(warmup, chunks), chunks, measured=False)
 
-    def _take(self, rows: list[Row], block: pd.DataFrame, *, measured: bool) -> None:
+    def _take(self, rows: list[Row], block: pd.DataFrame, chunks: ChunkTimes, *, measured: bool) -> None:
         if not rows:
             return
         part = _arrays(rows, block, measured, self._reasons)
         here = np.ones(len(rows), dtype=bool) if self._only is None else part["session"] == self._only
-        timed = (part["timed"] & here).tolist()
-        self._itl.add(gaps_us([row for row, use in zip(rows, timed, strict=True) if use]) / 1e3)
+        self._itl.add(chunks.of(part["timed"] & here).gaps_us() / 1e3)
         self._parts.append(part if here.all() else {name: values[here] for name, values in part.items()})
 
     def columns(self) -> Columns:

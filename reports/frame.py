@@ -74,37 +74,48 @@ def _streamed_tokens(row: Row, count: Tokens) -> float:
     return shown if shown >= 0 else np.nan
 
 
-def chunk_lengths(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
-    """Token-bearing chunks of each row; -1 where their times were not kept."""
-    return np.fromiter(
-        (-1 if isinstance(row.chunk_us, UnsetType) else len(row.chunk_us) for row in rows),
-        dtype=np.int64,
-        count=len(rows),
-    )
+class ChunkTimes(Struct):
+    """When the token-bearing chunks of a block came: one array, for a list a row is slow to go through."""
+
+    lengths: npt.NDArray[np.int64]  # by row; -1 where their times were not kept
+    us: npt.NDArray[np.int64]  # microseconds since each row's first token, row after row
+
+    def of(self, chosen: npt.NDArray[np.bool_]) -> ChunkTimes:
+        """Those of some rows."""
+        if chosen.all():
+            return self
+        return ChunkTimes(self.lengths[chosen], self.us[np.repeat(chosen, np.maximum(self.lengths, 0))])
+
+    def gaps_us(self) -> npt.NDArray[np.int64]:
+        """Gaps between successive chunks of a row, pooled over the rows."""
+        if not len(self.us):
+            return self.us
+        # From one row's last chunk to the next row's first: no gap.
+        starts = np.cumsum(self.lengths[self.lengths > 0])[:-1]
+        return np.delete(np.diff(self.us), starts - 1)
+
+    def stall_ms(self) -> Floats:
+        """The longest gap of each row; NaN where it has none."""
+        out = np.full(len(self.lengths), np.nan)
+        has = self.lengths >= 2
+        if has.any():
+            counts = self.lengths[has] - 1
+            out[has] = np.maximum.reduceat(self.gaps_us(), np.cumsum(counts) - counts) / 1e3
+        return out
+
+
+def chunk_times(rows: Sequence[Row]) -> ChunkTimes:
+    """The chunks of these rows."""
+    kept = [None if isinstance(row.chunk_us, UnsetType) else row.chunk_us for row in rows]
+    lengths = np.array([-1 if us is None else len(us) for us in kept], dtype=np.int64)
+    flat = chain.from_iterable(us for us in kept if us is not None)
+    count = int(np.maximum(lengths, 0).sum())
+    return ChunkTimes(lengths, np.fromiter(flat, dtype=np.int64, count=count))
 
 
 def gaps_us(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
     """Gaps between successive token-bearing chunks, pooled over the rows, in microseconds."""
-    return _gaps(rows, np.maximum(chunk_lengths(rows), 0))
-
-
-def _gaps(rows: Sequence[Row], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    times = (row.chunk_us for row in rows if not isinstance(row.chunk_us, UnsetType))
-    flat = np.fromiter(chain.from_iterable(times), dtype=np.int64, count=int(lengths.sum()))
-    if not len(flat):
-        return flat
-    starts = np.cumsum(lengths[lengths > 0])[:-1]  # from one row's last chunk to the next row's first: no gap
-    return np.delete(np.diff(flat), starts - 1)
-
-
-def _stall_ms(rows: Sequence[Row], lengths: npt.NDArray[np.int64]) -> Floats:
-    out = np.full(len(rows), np.nan)
-    has = lengths >= 2
-    if has.any():
-        counts = lengths[has] - 1
-        gaps = _gaps(rows, np.maximum(lengths, 0))
-        out[has] = np.maximum.reduceat(gaps, np.cumsum(counts) - counts) / 1e3
-    return out
+    return chunk_times(rows).gaps_us()
 
 
 def _first_sent(rows: Sequence[Row]) -> _Integers:
@@ -112,12 +123,11 @@ def _first_sent(rows: Sequence[Row]) -> _Integers:
     return _integers([row.attempts[0].sent_at if row.attempts else row.sent_at for row in rows])
 
 
-def _durations(rows: Sequence[Row], counts: list[Tokens]) -> dict[str, Any]:
+def _durations(rows: Sequence[Row], counts: list[Tokens], chunks: ChunkTimes) -> dict[str, Any]:
     at = {
         name: _integers(_column(rows, f"{name}_at"))
         for name in ("scheduled", "sent", "headers", "first_token", "first_content", "last_token", "ended")
     }
-    lengths = chunk_lengths(rows)
     shown = np.fromiter(map(_streamed_tokens, rows, counts), dtype=np.float64, count=len(rows))
     span = at["last_token"].ms_since(at["first_token"])
     connect = _integers([row.connection.connect_ns if not row.connection.reused else None for row in rows])
@@ -135,7 +145,7 @@ def _durations(rows: Sequence[Row], counts: list[Tokens]) -> dict[str, Any]:
         "e2e_sched_ms": at["ended"].ms_since(at["scheduled"]),
         "delay_ms": _first_sent(rows).ms_since(at["scheduled"]),
         "connect_ms": connect.ms(),
-        "stall_ms": _stall_ms(rows, lengths),
+        "stall_ms": chunks.stall_ms(),
         "output_rate_tokens_per_s": rate,
         # Absent means that it did not wait for a place: 0 is known.
         "held_ms": np.array(
@@ -143,7 +153,7 @@ def _durations(rows: Sequence[Row], counts: list[Tokens]) -> dict[str, Any]:
             dtype=np.float64,
         ),
         "streamed_tokens": _integers([None if np.isnan(n) else int(n) for n in shown]).array(),
-        "chunks": pd.arrays.IntegerArray(np.maximum(lengths, 0), lengths < 0),
+        "chunks": pd.arrays.IntegerArray(np.maximum(chunks.lengths, 0), chunks.lengths < 0),
         **{f"{name}_at_ns": values.array() for name, values in at.items()},
     }
 
@@ -152,12 +162,16 @@ def _texts(values: list[Any]) -> pd.Series[Any]:
     return pd.Series(values, dtype="str")
 
 
-def frame(rows: Sequence[Row]) -> pd.DataFrame:
+def frame(rows: Sequence[Row], chunks: ChunkTimes | None = None) -> pd.DataFrame:
     """A row a record.
 
     Durations are in ms, `NaN` where one did not happen; counts and instants are nullable integers.
     Durations are there for every record that has both instants, failed ones too: filter by `status`,
     `streamed` and `phase` as METRICS says before taking percentiles.
+
+    Args:
+        rows: the records.
+        chunks: those of the rows, where they are known already.
     """
     counts = [tokens(row.usage) for row in rows]
     errors = [row.error for row in rows]
@@ -185,7 +199,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
             "cost_source": _texts(_column(rows, "cost_source")),
             "base_url": _texts([row.connection.base_url for row in rows]),
             **{name: _kept(_column(rows, name)) for name in _OPTIONAL},
-            **_durations(rows, counts),
+            **_durations(rows, counts, chunk_times(rows) if chunks is None else chunks),
         }
     )
 

@@ -53,6 +53,7 @@ def _at_most_one(n: int, share: float) -> float:
     return float((1 - share) ** n + n * share * (1 - share) ** (n - 1))
 
 
+@lru_cache(maxsize=64)  # many metrics are of the same requests, and each takes as long as a thousand records
 def percentile_ranks(n: int, p: float) -> tuple[int | None, int | None]:
     """Ranks (from 1) of the sorted values between which the percentile lies; `None`: no such value."""
     if p >= 100:

@@ -20,7 +20,7 @@ from msgspec import Struct, UnsetType, field
 from reports.bench_part import Plan, finish, plan
 from reports.distribution import Distribution, Values
 from reports.expect import stored
-from reports.frame import frame, gaps_us
+from reports.frame import ChunkTimes, chunk_times, frame
 from reports.nodes import nodes_of
 from reports.paid import STALE, Paid, count_accepted, count_lost
 from reports.rows import (
@@ -74,8 +74,8 @@ class Watch(Protocol):
     def begin(self, index: Index, manifest: Manifest) -> None:
         """The pass begins."""
 
-    def add(self, rows: Sequence[Row], block: pd.DataFrame) -> None:
-        """Rows, and the frame of those of them that are measured."""
+    def add(self, rows: Sequence[Row], block: pd.DataFrame, chunks: ChunkTimes) -> None:
+        """Rows, and the frame and the chunks of those of them that are measured."""
 
 
 class _Tally(Struct, kw_only=True):
@@ -156,24 +156,24 @@ def _count_endpoints(tally: _Tally, block: pd.DataFrame, timed: npt.NDArray[np.b
         tally.endpoint_ttft[to.base_url].add(block["ttft_ms"].to_numpy(dtype=np.float64)[there & timed])
 
 
-def _count_chunks(tally: _Tally, rows: Sequence[Row]) -> None:
+def _count_chunks(tally: _Tally, rows: Iterable[Row], chunks: ChunkTimes) -> None:
     to = tally.chunks
-    gaps = gaps_us(rows)
+    gaps = chunks.gaps_us()
     to.gaps += len(gaps)
     to.coalesced += int((gaps == 0).sum())
+    to.total += len(chunks.us)
     tally.values["itl"].add(gaps / 1e3)
     for row in rows:
-        if not isinstance(row.chunk_us, UnsetType):
-            to.total += len(row.chunk_us)
         if not isinstance(row.chunk_tokens, UnsetType):
             to.with_token_count += len(row.chunk_tokens)
             to.multi_token += sum(n > 1 for n in row.chunk_tokens)
 
 
-def _add(tally: _Tally, rows: Sequence[Row]) -> pd.DataFrame:
+def _add(tally: _Tally, rows: Sequence[Row]) -> tuple[pd.DataFrame, ChunkTimes]:
     measured = [row for row in rows if row.phase == "measure"]
     tally.requests.warmup += len(rows) - len(measured)
-    block = frame(measured)
+    chunks = chunk_times(measured)
+    block = frame(measured, chunks)
     _count_requests(tally, measured)
     _count_attempts(tally, measured)
     count_accepted(tally.paid, measured)
@@ -185,11 +185,12 @@ def _add(tally: _Tally, rows: Sequence[Row]) -> pd.DataFrame:
     if tally.selections:
         tally.selections.add(measured, block, timed)
     _count_endpoints(tally, block, timed)
-    _count_chunks(tally, [row for row in measured if row.status == "ok" and row.streamed])
+    streams = (row for row, use in zip(measured, timed.tolist(), strict=True) if use)
+    _count_chunks(tally, streams, chunks.of(timed))
     if tally.bench is not None:
         tally.bench.add_warmup([row for row in rows if row.phase != "measure"])
-        tally.bench.add(measured, block)
-    return block
+        tally.bench.add(measured, block, chunks)
+    return block, chunks
 
 
 def _withheld(chunks: Chunks) -> str | None:
@@ -298,9 +299,9 @@ def summarize(
         watch.begin(index, manifest)
     for rows in decoded(index, tally.selections.row_type, bad=damaged):
         believable = _believable(rows, ends, damaged)
-        block = _add(tally, believable)
+        block, chunks = _add(tally, believable)
         if watch is not None:
-            watch.add(believable, block)
+            watch.add(believable, block, chunks)
     for rows in decoded_superseded(index, Row, bad=damaged):
         count_lost(tally.paid, [row for row in rows if row.phase == "measure"], superseded=True)
     _finish_requests(tally, run, manifest, index)

@@ -14,7 +14,7 @@ from msgspec import UnsetType
 
 from reports.bench import Asked, Goodput, Load, Window
 from reports.distribution import Values
-from reports.frame import Floats, chunk_lengths
+from reports.frame import ChunkTimes, Floats
 from reports.gauge import window
 from reports.rows import Row
 from runner.record import OWN_FAULT
@@ -37,7 +37,7 @@ def _floats(block: pd.DataFrame, name: str) -> Floats:
     return block[name].to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def arrived(rows: Sequence[Row], block: pd.DataFrame, begin: float, end: float) -> Floats:
+def arrived(block: pd.DataFrame, chunks: ChunkTimes, begin: float, end: float) -> Floats:
     """The share of each row's tokens that arrived from `begin` on and before `end`.
 
     By the chunks that bore them; where their times were not kept, as if they came evenly; of an answer that
@@ -49,16 +49,12 @@ def arrived(rows: Sequence[Row], block: pd.DataFrame, begin: float, end: float) 
     share = np.where(
         last > first, np.clip(even, 0, 1), _inside(np.where(np.isnan(last), ended, last), begin, end)
     )
-    lengths = chunk_lengths(rows)
-    known = (lengths > 0) & ~np.isnan(first)
+    known = (chunks.lengths > 0) & ~np.isnan(first)
     if known.any():
-        chosen = [row.chunk_us for row, use in zip(rows, known, strict=True) if use]
-        flat = np.concatenate(
-            [np.asarray(us, dtype=np.float64) for us in chosen if not isinstance(us, UnsetType)]
-        )
-        at = np.repeat(first[known], lengths[known]) + flat * 1e3
-        starts = np.cumsum(lengths[known]) - lengths[known]
-        share[known] = np.add.reduceat(_inside(at, begin, end).astype(np.float64), starts) / lengths[known]
+        told = chunks.of(known)
+        at = np.repeat(first[known], told.lengths) + told.us * 1e3
+        starts = np.cumsum(told.lengths) - told.lengths
+        share[known] = np.add.reduceat(_inside(at, begin, end).astype(np.float64), starts) / told.lengths
     return share
 
 
@@ -138,14 +134,15 @@ class BenchTally:
         self.early_stay_ns = Values()
         self.ttft = [Values() for _ in range(BATCHES)]
 
-    def add_warmup(self, rows: Sequence[Row], block: pd.DataFrame) -> None:
+    def add_warmup(self, block: pd.DataFrame, chunks: ChunkTimes) -> None:
         """What warm-up requests delivered in the window is the server's work in it. Nothing else counts."""
-        if rows and self.span is not None:
-            self._add_steady(rows, block, self.span)
+        if len(block) and self.span is not None:
+            ok = (block["status"] == "ok").to_numpy(dtype=bool)
+            self._add_steady(block[ok], chunks.of(ok), self.span)
             self._add_in_flight(block, self.span)
 
-    def add(self, rows: Sequence[Row], block: pd.DataFrame) -> None:
-        """Take a block of measured records."""
+    def add(self, rows: Sequence[Row], block: pd.DataFrame, chunks: ChunkTimes) -> None:
+        """Take a block of measured records, with their frame and their chunks."""
         if not rows:
             return
         scheduled, ended = _ns(block, "scheduled"), _ns(block, "ended")
@@ -158,7 +155,7 @@ class BenchTally:
         everything = np.ones(len(part), dtype=bool)
         self.whole.add(part, everything, np.ones(len(part)), everything)
         if self.span is not None:
-            self._add_steady(rows, block, self.span)
+            self._add_steady(part, chunks.of(ok), self.span)
             self._add_in_flight(block, self.span)
             self._add_stay(block, self.span)
             self._add_ttft(block, self.span)
@@ -171,15 +168,13 @@ class BenchTally:
         self._add_goodput(block)
         self._add_asked(part)
 
-    def _add_steady(self, rows: Sequence[Row], block: pd.DataFrame, span: tuple[int, int]) -> None:
-        ok = (block["status"] == "ok").to_numpy(dtype=bool)
-        part, answered = block[ok], [row for row, use in zip(rows, ok, strict=True) if use]
-        if answered:
+    def _add_steady(self, part: pd.DataFrame, chunks: ChunkTimes, span: tuple[int, int]) -> None:
+        if len(part):
             first, ended = _ns(part, "first_token"), _ns(part, "ended")
             self.steady.add(
                 part,
                 _inside(ended, *span),
-                arrived(answered, part, *span),
+                arrived(part, chunks, *span),
                 _inside(np.where(np.isnan(first), ended, first), *span),
             )
 
@@ -262,12 +257,13 @@ class BenchTally:
             (self.output_tokens, "asked_output_tokens", "completion_tokens"),
         )
         for to, asked, reached in pairs:
-            to.untold += int((part[asked].notna() & part[reached].isna()).sum())
-            both = part[part[asked].notna() & part[reached].notna()]
-            if len(both):
-                to.n += len(both)
-                to.asked = (to.asked or 0) + int(both[asked].sum())
-                to.reached = (to.reached or 0) + int(both[reached].sum())
+            was, came = part[asked].notna(), part[reached].notna()
+            to.untold += int((was & ~came).sum())
+            both = was & came
+            if both.any():
+                to.n += int(both.sum())
+                to.asked = (to.asked or 0) + int(part[asked][both].sum())
+                to.reached = (to.reached or 0) + int(part[reached][both].sum())
                 to.share = to.reached / to.asked if to.asked else None
 
     @property

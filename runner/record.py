@@ -170,6 +170,8 @@ class Tokens(Struct, frozen=True, gc=False):
 
 def _count(usage: Any, name: str) -> int | None:
     value: Any = usage.get(name) if isinstance(usage, dict) else None
+    if value is None:
+        return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     # Servers write odd things here; a bool, a text or a negative number is no count.

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from reports.bench import Bench
-from reports.frame import frame
+from reports.frame import chunk_times, frame
 from reports.metrics import summarize
 from reports.rows import Row
 from reports.windows import arrived
@@ -44,7 +44,7 @@ def row(record: Any) -> Row:
 )
 def test_share_of_tokens(record: Any, changes: dict[str, Any], begin: int, end: int, share: float) -> None:
     rows = [row(record(0)), row(record(1, **changes)), row(record(2))]
-    found = arrived(rows, frame(rows), begin * MS, end * MS)
+    found = arrived(frame(rows), chunk_times(rows), begin * MS, end * MS)
     assert found[1] == pytest.approx(share)
     assert found[0] == found[2]
 
