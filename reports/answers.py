@@ -10,7 +10,7 @@ from msgspec import Struct, UnsetType
 
 from reports.breakdowns import slowest
 from reports.cells import NONE, number
-from reports.columns import OK, Columns
+from reports.columns import Columns
 from reports.dataset import AnswerRecord
 from reports.page import Cell, Column, Disclosure, Link, Paragraph, Part, Table
 from reports.rows import decoded, only
@@ -63,7 +63,7 @@ def request_parts(summary: Summary, columns: Columns) -> list[Part]:
 
 
 def _failed(columns: Columns) -> Places:
-    found = np.flatnonzero(columns.measured & (columns.status != OK))
+    found = np.flatnonzero(columns.unanswered)
     return np.asarray(found[np.argsort(columns.at_s["scheduled"][found], kind="stable")])
 
 

@@ -12,6 +12,7 @@ from reports.columns import OK, Columns
 from reports.frame import Floats
 from reports.page import Absent, Chart, plotly_text
 from reports.palette import BLUE, GREEN, GREY, ORANGE, RED
+from reports.rows import STOP_RULE
 from reports.summary import Summary
 from reports.thinning import extremes
 
@@ -19,6 +20,7 @@ _SPANS = 400
 _BANDS = 15  # of prompt length, with as many requests each
 _SLOWEST = 15
 _BAR_PX = 26
+_MOST_KINDS = 20
 
 
 def ttft_by_prompt(summary: Summary, columns: Columns) -> Chart | Absent:
@@ -153,14 +155,15 @@ def error_kinds(summary: Summary, columns: Columns) -> Chart | Absent:
     title = "Requests without an answer, by kind"
     kinds = dict(summary.requests.error_kinds)
     for name, n in summary.requests.cancelled_by.items():
-        kinds[f"cancelled: {name}"] = n
+        if name != STOP_RULE:  # cut on purpose: its text is the answer
+            kinds[f"cancelled: {name}"] = n
     never = summary.bench.missed if summary.bench else 0
     if never:
         kinds["never sent"] = never
     if not kinds:
         words = "No request failed." if len(columns) else "No request was sent."
         return Absent(title, words)
-    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))[:20]
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))[:_MOST_KINDS]
     figure = go.Figure()
     figure.add_bar(
         y=[plotly_text(name, 40) + " " for name, _ in ordered],
@@ -182,4 +185,6 @@ def error_kinds(summary: Summary, columns: Columns) -> Chart | Absent:
         f"{sum(kinds.values()):,} of {several(total, 'request')} ended without an answer; most often "
         f"{most} ({n:,})."
     )
-    return Chart("errors", title, figure, alt, height_px=130 + 34 * len(ordered))
+    left_out = len(kinds) - len(ordered)
+    note = f"{several(left_out, 'rarer kind')} left out." if left_out else ""
+    return Chart("errors", title, figure, alt, note, height_px=130 + 34 * len(ordered))

@@ -19,7 +19,7 @@ from reports.distribution import Values
 from reports.frame import ChunkTimes, Floats, chunk_times, frame
 from reports.gauge import session_of
 from reports.metrics import summarize
-from reports.rows import Row
+from reports.rows import Row, accepted
 from reports.summary import Summary
 from runner.store import Index, Manifest, Session
 
@@ -56,6 +56,7 @@ class Columns(Struct):
     measured: Bools  # of the phase `measure`
     timed: Bools  # measured, ok and streamed: what latencies are of
     unserved: Bools  # measured, and +infinity in a second reading
+    unanswered: Bools  # measured, and neither ok nor cut on purpose: whoever ended it
     retried: Bools
     reason: npt.NDArray[np.int16]  # why there is no answer: a place in `reasons`; -1 where there is one
     reasons: list[str]
@@ -153,6 +154,7 @@ def _arrays(
         "measured": np.full(len(rows), measured),
         "timed": measured & (status == OK) & block["streamed"].to_numpy(dtype=bool),
         "unserved": each((measured and _is_unserved(row) for row in rows), bool),
+        "unanswered": each((measured and not accepted(row.status, row.cancelled_by) for row in rows), bool),
         "retried": each((bool(row.attempts) for row in rows), bool),
         "reason": each((_reason(row, reasons) for row in rows), np.int16),
         "digest": each((int(row.id[:16], 16) for row in rows), np.uint64),

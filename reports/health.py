@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from reports.axes import add_limit, ms_axis
 from reports.cells import number, share
 from reports.columns import Columns
+from reports.gauge import window
 from reports.page import Absent, Chart
 from reports.palette import BLUE, GREEN, GREY, ORANGE, PURPLE
 from reports.server_metrics import KV_CACHE, RUNNING, WAITING, server_values
@@ -32,6 +33,10 @@ def send_lateness(summary: Summary, columns: Columns) -> Chart | Absent:
     connect = np.where(columns.retried, 0.0, np.nan_to_num(columns.ms["connect"]))
     late = np.maximum(columns.ms["delay"] - connect, 0)
     free = columns.measured & np.isfinite(late) & (columns.ms["held"] == 0)
+    span = window(bench.load)
+    if not bench.load.is_open and span is not None:  # the start of a closed loop is no lateness: not counted
+        due = columns.at_s["scheduled"]
+        free &= (due >= span[0] / 1e9) & (due < span[1] / 1e9)
     if not free.any():
         return Absent(title, "No request was sent with a place free for it.")
     figure = go.Figure()
@@ -56,7 +61,8 @@ def send_lateness(summary: Summary, columns: Columns) -> Chart | Absent:
         words = (
             f"{client.late:,} of {client.sends:,} sends ({share(client.late_share)}) count as late. {words}"
         )
-    note = "The time to open a connection is left out, as are requests that waited for a place."
+    note = "The time to open a connection is left out, as are requests that waited for a place"
+    note += "." if bench.load.is_open else ", and all before and after the steady window."
     drawn = thinned(len(x), len(places))
     return Chart("late-sends", title, figure, words, beside(summary, columns, f"{note} {drawn}"), 320)
 

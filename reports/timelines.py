@@ -94,10 +94,9 @@ def latency_over_time(summary: Summary, columns: Columns) -> Chart | Absent:
     if failed.any():
         _add_failures(figure, columns, np.flatnonzero(failed), unit)
     answered = [columns.ms[name][columns.timed] for name in ("ttft", "e2e")]
-    took = columns.ms["e2e_sched"][failed]
-    figure.update_yaxes(ms_axis(*answered, took, title="latency"))
+    figure.update_yaxes(ms_axis(*answered, _took_ms(columns)[failed], title="latency"))
     figure.update_layout(showlegend=True)
-    words = _latency_words(columns)
+    words = _latency_words(summary, columns)
     return Chart("latency", title, figure, words, beside(summary, columns, thinned(of, drawn)), 420)
 
 
@@ -125,8 +124,7 @@ def _add_median(figure: go.Figure, x: Floats, y: Floats, unit: TimeUnit, name: s
 
 
 def _add_failures(figure: go.Figure, columns: Columns, failed: Places, unit: TimeUnit) -> None:
-    at, took = columns.at_s["scheduled"][failed], columns.ms["e2e_sched"][failed]
-    y = np.maximum(np.nan_to_num(took, nan=0.0), 0.1)  # never ended: at the foot; a log axis has no 0
+    at, y = columns.at_s["scheduled"][failed], _took_ms(columns)[failed]
     places = extremes(at, y, _SPANS)
     names = [*columns.reasons, "unknown"]
     figure.add_scatter(
@@ -143,11 +141,26 @@ def _add_failures(figure: go.Figure, columns: Columns, failed: Places, unit: Tim
     )
 
 
-def _latency_words(columns: Columns) -> str:
+def _took_ms(columns: Columns) -> Floats:
+    """How long each request took to fail; never ended is the foot of the axis (a log one has no 0)."""
+    return np.maximum(np.nan_to_num(columns.ms["e2e_sched"], nan=0.0), 0.1)
+
+
+def _answered_words(summary: Summary, columns: Columns) -> str:
+    """How many got no answer: failures, which are marked, and the rest, which is not."""
+    failed, unanswered = int(columns.unserved.sum()), int(columns.unanswered.sum())
+    never = summary.bench.missed if summary.bench else 0
+    parts = [f"{several(failed, 'request')} got no answer"] * bool(failed)
+    left = unanswered - failed
+    parts += [f"{f'{left:,} more' if failed else several(left, 'request')} cancelled"] * bool(left)
+    parts += [f"{never:,} never sent"] * bool(never)
+    return f"{', '.join(parts)}." if parts else "Every request was answered."
+
+
+def _latency_words(summary: Summary, columns: Columns) -> str:
     ttft = columns.ms["ttft"][columns.timed]
     ttft, at = ttft[np.isfinite(ttft)], columns.at_s["sent"][columns.timed][np.isfinite(ttft)]
-    failed = int(columns.unserved.sum())
-    words = f"{several(failed, 'request')} got no answer." if failed else "Every request was answered."
+    words = _answered_words(summary, columns)
     if len(ttft) < 4 * _LEAST_IN_MEDIAN:
         count = several(len(ttft), "streamed answer") if len(ttft) else "Nothing was streamed to its end"
         return f"{count}. {words}"
@@ -194,11 +207,20 @@ def in_flight(summary: Summary, columns: Columns) -> Chart | Absent:
     whole = {"dtick": 1} if max(peak, peak_due, asked or 0) <= 5 else {}
     figure.update_yaxes(title={"text": "requests"}, rangemode="tozero", tickformat=",d", **whole)
     mean = float((running[:-1] * np.diff(at)).sum() / (at[-1] - at[0])) if at[-1] > at[0] else 1.0
-    alt = f"{several(peak, 'request')} at most in flight, {number(mean)} on average; at most {peak_due:,} due"
+    alt = (
+        f"{several(peak, 'request')} at most in flight, {number(mean)} on average over all of the time; "
+        f"at most {peak_due:,} due"
+    )
     alt += f" and not ended{f'; {words}' if words else ''}."
     long = "Lines are means of short spans of time; shaded around them, the least and the most."
-    note = long if len(at) > 2 * _SPANS else ""
-    return Chart("in-flight", title, figure, alt, beside(summary, columns, note))
+    notes = [long] * (len(at) > 2 * _SPANS) + [_never_sent(summary)]
+    return Chart("in-flight", title, figure, alt, beside(summary, columns, " ".join(notes)))
+
+
+def _never_sent(summary: Summary) -> str:
+    """Arrivals of which there is no record, so that no line over time can show them."""
+    never = summary.bench.missed if summary.bench else 0
+    return f"{several(never, 'arrival')} never sent: in no line here." if never else ""
 
 
 def _add_steps(
@@ -281,7 +303,7 @@ def throughput(summary: Summary, columns: Columns) -> Chart | Absent:
             title={"text": "output tokens/s"}, rangemode="tozero", tickformat=",~r", row=2, col=1
         )
         figure.update_xaxes(title={"text": ""}, row=1, col=1)
-    note = beside(summary, columns, f"Each step is {number(width)} s long.")
+    note = beside(summary, columns, f"Each step is {number(width)} s long. {_never_sent(summary)}")
     if tokens is not None:
         note += " Tokens of an answer count as if they came evenly between its first and its last."
     return Chart("throughput", title, figure, _rate_words(summary), note, 480 if rows == 2 else 380)

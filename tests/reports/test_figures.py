@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import streamgauge as sg
+from reports.answers import request_parts
 from reports.columns import observe
 from reports.distribution import Values
 from reports.figures import CHARTS, charts
@@ -259,3 +260,59 @@ def test_figures_are_public() -> None:
     assert list(found)[:2] == ["percentiles", "ecdf"]
     assert set(found) <= set(CHARTS)
     assert all(figure.data for figure in found.values())
+
+
+class TestWhoGotNoAnswer:
+    def test_cancelled_requests_are_not_called_answered(self, bench: Any, at: Any, failed: Any) -> None:
+        stopped = at(1, 10, 10, status="cancelled", cancelled_by="user")
+        latency = charts(*observe(bench([at(0, 0, 10), stopped], name="stopped")))["latency"]
+        assert isinstance(latency, Chart)
+        assert latency.alt.endswith("1 request cancelled.")
+        both = bench([at(0, 0, 10), stopped, failed(2)], load={"unsent": 3})
+        latency = charts(*observe(both))["latency"]
+        assert isinstance(latency, Chart)
+        assert latency.alt.endswith("1 request got no answer, 1 more cancelled, 3 never sent.")
+
+    def test_what_was_cut_on_purpose_is_an_answer(self, write: Any, at: Any) -> None:
+        run = write([at(0, 0, 10), at(1, 10, 10, status="cancelled", cancelled_by="stop_rule")])
+        found = charts(*observe(run))
+        assert isinstance(found["errors"], Absent)
+        latency = found["latency"]
+        assert isinstance(latency, Chart)
+        assert latency.alt.endswith("Every request was answered.")
+        assert not [part for part in request_parts(*observe(run)) if "without an answer" in repr(part)]
+
+    def test_arrivals_without_a_record_are_told_where_no_line_shows_them(self, bench: Any, at: Any) -> None:
+        found = charts(*observe(bench([at(0, 0, 10), at(1, 10, 10)], load={"unsent": 3})))
+        for name in ("in_flight", "throughput"):
+            chart = found[name]
+            assert isinstance(chart, Chart)
+            assert "3 arrivals never sent: in no line here." in chart.note
+
+    def test_a_failure_that_never_ended_is_inside_a_log_axis(self, bench: Any, at: Any, failed: Any) -> None:
+        rows = [at(i, 10 * i, 1000 if i == 9 else 10, 10) for i in range(10)] + [failed(10, ended_at=None)]
+        chart = charts(*observe(bench(rows)))["latency"]
+        assert isinstance(chart, Chart)
+        axis = chart.figure.layout.yaxis
+        assert axis.type == "log"
+        assert 10 ** axis.range[0] <= min(_series(chart, "no answer").y)
+
+    def test_kinds_that_are_not_drawn_are_counted(self, bench: Any, failed: Any) -> None:
+        run = bench([failed(i) for i in range(22)])
+        journal = run / "records.jsonl"
+        lines = journal.read_bytes().splitlines(keepends=True)
+        kinds = [b'"kind":"kind-%d"' % n for n in range(22)]
+        odd = [line.replace(b'"kind":"timeout"', kind) for line, kind in zip(lines, kinds, strict=True)]
+        journal.write_bytes(b"".join(odd))
+        chart = charts(*observe(run))["errors"]
+        assert isinstance(chart, Chart)
+        assert chart.note == "2 rarer kinds left out."
+
+
+def test_late_sends_of_a_closed_loop_are_those_of_its_window(bench: Any, at: Any) -> None:
+    rows = [at(0, 0, 10, sent_at=90 * MS), *(at(i, 100 * i, 10) for i in range(1, 4))]
+    load = {"executor": "constant-concurrency", "steady_begin_ns": 50 * MS, "steady_end_ns": 250 * MS}
+    chart = charts(*observe(bench(rows, load=load)))["late_sends"]
+    assert isinstance(chart, Chart)
+    assert list(chart.figure.data[0].y) == [0, 0]
+    assert "of 2 sends" in chart.alt

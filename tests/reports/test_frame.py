@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.frame import frame, gaps_us, load
+from reports.frame import chunk_times, frame, gaps_us, load
 from reports.metrics import summarize
 from reports.rows import Row, block_rows
 from runner.record import Connection, ErrorKind, Record, tokens
@@ -108,3 +108,13 @@ def test_blocks_are_smaller_where_lines_are_long(write: Any, record: Any) -> Non
     long = build_index(write([record(i, text="x" * 400_000) for i in range(5)], name="long"))
     assert block_rows(short) == 1000
     assert 1 <= block_rows(long) < 30
+
+
+def test_chunks_of_some_rows(record: Any) -> None:
+    found = chunk_times(
+        rows(record(0, chunk_us=[0, 7, 9]), record(1, chunk_us=msgspec.UNSET), record(2, chunk_us=[0, 4]))
+    )
+    assert found.lengths.tolist() == [3, -1, 2]
+    some = found.of(np.array([False, True, True]))
+    assert (some.lengths.tolist(), some.us.tolist(), some.gaps_us().tolist()) == ([-1, 2], [0, 4], [4])
+    assert np.isnan(some.stall_ms()).tolist() == [True, False]
