@@ -74,6 +74,11 @@ class Point(Struct, kw_only=True):
         """Whether its percentiles say something of the target."""
         return self.fit and self.stable
 
+    @property
+    def nothing_succeeded(self) -> bool:
+        """Whether it has no numbers for the target's sake: no request was answered."""
+        return self.state == "done" and not self.fit and self.meets is False
+
 
 class Knee(Struct, kw_only=True):
     """The highest point of one curve that is stable and meets all thresholds."""
@@ -288,7 +293,7 @@ def _knee(where: dict[str, Any], points: list[Point], key: str | None) -> Knee:
     if not good:
         told = "no point is measured yet"
         if done:
-            fit = any(point.fit for point in done)
+            fit = any(point.fit or point.nothing_succeeded for point in done)
             told = f"no point {'is stable and meets the thresholds' if fit else 'could be measured: INVALID'}"
         return Knee(where=where, run=None, words=told)
     if key is None:
@@ -314,6 +319,7 @@ def _says(points: list[Point], key: str) -> str:
     told = []
     for point in points:
         what = "could not be measured" if not point.fit else "is unstable" if not point.stable else ""
+        what = "got no answer at all" if point.nothing_succeeded else what
         what = what or ("does not meet them" if point.meets is False else "could not be judged")
         told.append(f"{shown(point.values[key])} {what}")
     return ", ".join(told)

@@ -15,6 +15,7 @@ from reports.sweep import Curve, Point, at, groups, shown
 
 _NAMES = {"load.rate": "rate asked (requests/s)", "load.concurrency": "requests at once"}
 _TOO_FEW = "No point was measured that has this number."
+_TEXT = 40  # characters of a point's name on an axis
 _WIDE = 8  # times the lowest load, from which on the axis of loads is a log one
 Value = Callable[[Point], float | None]
 
@@ -173,7 +174,12 @@ def _load_axis(curve: Curve) -> dict[str, Any]:
 
 def _load(curve: Curve, point: Point) -> Any:
     key = curve.load_key
-    return plotly_text(at(point.values), 30) if key is None else point.values[key]
+    if key is not None:
+        return point.values[key]
+    # Two points that are cut to the same text would stand at one place.
+    names = [plotly_text(", ".join(map(shown, one.values.values())), _TEXT) for one in curve.points]
+    name = names[curve.points.index(point)]
+    return name if names.count(name) == 1 else f"{name} ({point.run.partition('-')[0]})"
 
 
 def _with(points: list[Point], *values: Value, stable: bool = True) -> list[Point]:

@@ -51,8 +51,8 @@ def verdict_of(point: Point) -> str:
         return {"planned": "not run", "running": "not finished", "cut": "cut short"}.get(
             point.state, point.state
         )
-    if not point.fit:
-        return "INVALID"
+    if not point.fit:  # INVALID is of this client; that nothing succeeded is of the target
+        return "fails" if point.nothing_succeeded else "INVALID"
     if not point.stable:
         return "UNSTABLE"
     return {True: "meets", False: "fails", None: "unknown"}[point.meets]
@@ -80,8 +80,9 @@ def table(curve: Curve) -> tuple[Table, int]:
 
 def _row(point: Point, keys: Sequence[str]) -> list[str]:
     where = [cut(shown(point.values.get(key)), 24) for key in keys]
+    errors = UNKNOWN if point.errors_share is None else share(point.errors_share)
     if point.state != "done" or not point.fit:
-        return [*where, *[NONE] * 7, _judged(point)]
+        return [*where, *[NONE] * 6, errors if point.nothing_succeeded else NONE, _judged(point)]
     least = ">=" if point.output_tokens_at_least else ""
     rates = [
         _number(point.rate_sent_per_s),
@@ -95,7 +96,6 @@ def _row(point: Point, keys: Sequence[str]) -> list[str]:
     ]
     if not point.stable:
         times = ["unstable"] * len(times)
-    errors = UNKNOWN if point.errors_share is None else share(point.errors_share)
     return [*where, *rates, *times, errors, _judged(point)]
 
 

@@ -100,8 +100,7 @@ def code_of(sweep: Sweep) -> int:
 
 def _swept(sweep: Sweep) -> int:
     """A curve was made: 0, unless there is no point in it that was measured."""
-    unfit = [point for point in sweep.points if _is_unfit(point.validity, point.meets)]
-    return _INVALID if len(unfit) == len(sweep.points) else 0
+    return _INVALID if all(point.validity == "INVALID" for point in sweep.points) else 0
 
 
 def _is_unfit(validity: str | None, meets: bool | None) -> bool:

@@ -318,7 +318,7 @@ def open_folder(plan: Plan) -> Path:
     """
     from runner.benchdir import bench_place
     from runner.rundir import set_aside
-    from runner.sweep import SWEEP, check_free, keep
+    from runner.sweep import SWEEP, check_free, held, keep
 
     given = plan.given
     name = f"{plan.sweep.scenario}-sweep"
@@ -326,6 +326,8 @@ def open_folder(plan: Plan) -> Path:
     if given["resume"] and given["output"] is None:
         folder = _latest(name)
     if given["fresh"] and folder.is_dir() and any(folder.iterdir()):
+        with held(folder):  # a sweep that still runs there would go on in the new one
+            pass
         set_aside(folder)
     if (folder / SWEEP).exists():
         return folder

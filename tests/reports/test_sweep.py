@@ -220,3 +220,25 @@ def test_throughput_by_gpu_and_by_money(golden: Summary) -> None:
     assert name == "per GPU"
     assert words.startswith("250.0 output tokens/s on each of 4 GPUs")
     assert words.endswith("$4.000 a million output tokens at $3.600 a GPU hour")
+
+
+def test_a_target_that_answered_nothing_is_no_fault_of_the_client(golden: Summary) -> None:
+    silent = made(golden, 4, 50, invalid="nothing_succeeded")
+    silent.requests.errors_share = 1.0
+    found = swept(made(golden, 2, 60), silent)
+    assert sentences(found)[0].endswith("; 4 got no answer at all")
+    assert table(found)[0].rows[-1][-2:] == ["100.00%", "fails"]
+    assert "INVALID" not in RENDERERS["text"](found)
+    assert sentences(swept(silent)) == ["no point is stable and meets the thresholds"]
+
+
+def test_points_with_long_names_have_places_of_their_own(golden: Summary) -> None:
+    models = [f"a-company-with-a-long-name/a-model-of-a-long-name-{size}b" for size in (8, 70)]
+    planned = [
+        Planned(run=f"0{n}-model", values={"target.model": model}, summary=made(golden, n, 50 + n))
+        for n, model in enumerate(models, 1)
+    ]
+    found = curve_of(planned, path="out", scenario="s", mode="over", keys=["target.model"])
+    chart = page_of(found).sections[0].parts[2]
+    assert isinstance(chart, Chart)
+    assert len(set(chart.figure.data[0].x)) == 2

@@ -355,6 +355,32 @@ def test_how_it_ended_is_the_exit_code(ended_by: str, code: int) -> None:
     assert code_of(sweep) == code
 
 
+def test_a_sweep_without_any_answer_is_no_curve() -> None:
+    from runner.commands.sweep_ending import code_of
+    from runner.sweep import Point, Sweep
+
+    def ended(*validity: str) -> int:
+        points = [Point(run="1", values={}, state="done", validity=one, meets=False) for one in validity]
+        sweep = Sweep(created="", updated="", scenario="s", mode="over", settings={}, points=points)
+        sweep.ended_by = "finished"
+        return code_of(sweep)
+
+    assert ended("INVALID", "INVALID") == 97
+    assert ended("OK", "INVALID") == 0
+
+
+def test_a_folder_that_a_sweep_runs_in_is_not_renamed(cli: Cli) -> None:
+    from runner.sweep import held
+
+    place = Path("out")
+    place.mkdir()
+    (place / "sweep.json").write_text("{}")
+    with held(place):
+        result = cli("sweep", "--base-url", "http://127.0.0.1:9/v1", "--model", "m", *GRID, "--fresh")
+    assert result.exit_code == 2
+    assert (place / "sweep.json").exists()
+
+
 def test_a_full_disk_leaves_what_can_be_gone_on_with(
     cli: Cli, truth: Believe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
