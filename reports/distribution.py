@@ -26,6 +26,7 @@ RESOLUTION = 0.0005
 _LOW, _HIGH = 1e-4, 1e9  # 0.1 us to 11 days in ms; what lies outside is put into the first or last bucket
 _STEP = math.log1p(RESOLUTION)
 _BUCKETS = math.ceil(math.log(_HIGH / _LOW) / _STEP)
+_MANY = 2000
 
 Floats = npt.NDArray[np.float64]
 
@@ -108,8 +109,11 @@ class Values:
         positive = values[values > 0]
         self._zeros += len(values) - len(positive)
         at = (np.log(positive / _LOW) / _STEP).astype(np.int64).clip(0, _BUCKETS - 1)
-        found, counts = np.unique(at, return_counts=True)
-        buckets[found] += counts
+        if len(at) > _MANY:
+            buckets += np.bincount(at, minlength=_BUCKETS)
+        else:  # few values do not need to be counted into all buckets
+            found, counts = np.unique(at, return_counts=True)
+            buckets[found] += counts
 
     def _sorted(self) -> Floats:
         merged = np.sort(np.concatenate(self._kept)) if self._kept else np.empty(0)

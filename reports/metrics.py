@@ -143,16 +143,18 @@ def _endpoint(tally: _Tally, base_url: str) -> Endpoint:
     return tally.endpoints.setdefault(base_url, Endpoint(base_url=base_url))
 
 
-def _count_endpoints(tally: _Tally, block: pd.DataFrame, timed: npt.NDArray[np.bool_]) -> None:
-    urls = block["base_url"]
-    for base_url in urls.dropna().unique():
-        to = _endpoint(tally, str(base_url))
-        there = (urls == base_url).to_numpy(dtype=bool, na_value=False)
-        status = block["status"][there].value_counts()
+def _count_endpoints(
+    tally: _Tally, rows: Sequence[Row], block: pd.DataFrame, timed: npt.NDArray[np.bool_]
+) -> None:
+    urls = [row.connection.base_url for row in rows]
+    for base_url in dict.fromkeys(url for url in urls if url is not None):
+        to = _endpoint(tally, base_url)
+        there = np.fromiter((url == base_url for url in urls), dtype=bool, count=len(urls))
+        status = Counter(row.status for row, url in zip(rows, urls, strict=True) if url == base_url)
         to.requests += int(there.sum())
-        to.ok += int(status.get("ok", 0))
-        to.error += int(status.get("error", 0))
-        to.cancelled += int(status.get("cancelled", 0))
+        to.ok += status["ok"]
+        to.error += status["error"]
+        to.cancelled += status["cancelled"]
         tally.endpoint_ttft[to.base_url].add(block["ttft_ms"].to_numpy(dtype=np.float64)[there & timed])
 
 
@@ -184,7 +186,7 @@ def _add(tally: _Tally, rows: Sequence[Row]) -> tuple[pd.DataFrame, ChunkTimes]:
         tally.values[name].add(block[column].to_numpy(dtype=np.float64)[timed])
     if tally.selections:
         tally.selections.add(measured, block, timed)
-    _count_endpoints(tally, block, timed)
+    _count_endpoints(tally, measured, block, timed)
     streams = (row for row, use in zip(measured, timed.tolist(), strict=True) if use)
     _count_chunks(tally, streams, chunks.of(timed))
     if tally.bench is not None:

@@ -257,13 +257,13 @@ class BenchTally:
             (self.output_tokens, "asked_output_tokens", "completion_tokens"),
         )
         for to, asked, reached in pairs:
-            was, came = part[asked].notna(), part[reached].notna()
-            to.untold += int((was & ~came).sum())
-            both = was & came
+            wanted, came = _floats(part, asked), _floats(part, reached)
+            both = ~np.isnan(wanted) & ~np.isnan(came)
+            to.untold += int((~np.isnan(wanted) & np.isnan(came)).sum())
             if both.any():
                 to.n += int(both.sum())
-                to.asked = (to.asked or 0) + int(part[asked][both].sum())
-                to.reached = (to.reached or 0) + int(part[reached][both].sum())
+                to.asked = (to.asked or 0) + int(wanted[both].sum())
+                to.reached = (to.reached or 0) + int(came[both].sum())
                 to.share = to.reached / to.asked if to.asked else None
 
     @property
