@@ -158,8 +158,8 @@ def _durations(rows: Sequence[Row], counts: list[Tokens], chunks: ChunkTimes) ->
     }
 
 
-def _texts(values: list[Any]) -> pd.Series[Any]:
-    return pd.Series(values, dtype="str")
+def _texts(values: list[Any]) -> pd.api.extensions.ExtensionArray:
+    return pd.array(values, dtype="str")  # no series: a frame would align its index, ten times a block
 
 
 def frame(rows: Sequence[Row], chunks: ChunkTimes | None = None) -> pd.DataFrame:
