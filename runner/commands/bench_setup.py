@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from runner.commands.options import NOT_GIVEN, OPENAI, read_key, read_proxy
-from runner.commands.room import caution_of_ports, most_connections, need_connections
+from runner.commands.room import caution_of_ports, most_connections, need_connections, need_workers
 from runner.commands.sending import check_ca_file, prices_given, timeouts_of
 
 if TYPE_CHECKING:
@@ -355,8 +355,7 @@ def settings_of(given: dict[str, Any]) -> Settings:
     from runner.scrape import metrics_url
 
     check_ca_file(given["ca_file"])
-    if given["workers"] > 1 and sys.platform == "win32":
-        raise click.UsageError("--workers needs socket pairs, which Windows has not: leave it out")
+    need_workers(given["workers"])
     return Settings(
         workers=given["workers"],
         timeouts=timeouts_of(given),

@@ -6,6 +6,7 @@ connection to one host and port takes one of its own, and keeps it for a while a
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,7 +16,28 @@ _TARGET_FDS = 4  # journal, its reserve and folder, of each target after the fir
 _ROOM_FDS = 64  # files, pipes and threads of our own beside the sockets
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _MOST_FILES = 10_240  # what macOS gives at most, where the hard limit says infinity
+_WORKERS_A_CORE, _FEW_WORKERS = 4, 16
 TIME_WAIT_S = 60  # how long Linux keeps the port of a connection that this side closed
+
+
+def need_workers(count: int, cores: int | None = None) -> None:
+    """Have so many processes, or a usage error.
+
+    Args:
+        count: of them; 1 is none beside this one.
+        cores: of this machine, where they are known already.
+    """
+    if count == 1:
+        return
+    if sys.platform == "win32":
+        raise click.UsageError("--workers needs socket pairs, which Windows has not: leave it out")
+    cores = cores or os.cpu_count() or 1
+    most = max(_FEW_WORKERS, _WORKERS_A_CORE * cores)
+    if count > most:  # each takes 50 MB and half a second of a core, and they would take turns
+        raise click.UsageError(
+            f"--workers {count} is more than this machine can start: it has {cores} "
+            f"core{'s' * (cores > 1)}, and one worker a core is enough. At most {most} are taken here."
+        )
 
 
 def need_connections(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 
 from runner.commands.check_prompts import bad_rows
 from runner.commands.options import NOT_GIVEN, OPENAI, plural, read_key, read_proxy, stop
-from runner.commands.room import need_connections
+from runner.commands.room import need_connections, need_workers
 from runner.commands.sending import check_ca_file, prices_given, timeouts_of
 
 if TYPE_CHECKING:
@@ -54,8 +53,8 @@ def settings_of(given: dict[str, Any]) -> Settings:
     if given["ray"] is None:  # else they are opened elsewhere, and looked at there
         need_connections(given["concurrency"], "-c", endpoints=max(len(given["base_urls"]), 1))
     workers = given["workers"] or 1
-    if workers > 1 and given["ray"] is None and sys.platform == "win32":
-        raise click.UsageError("--workers needs socket pairs, which Windows has not: leave it out")
+    if given["ray"] is None:
+        need_workers(workers)
     from runner.delivery import Keep
     from runner.settings import Settings
 

@@ -84,3 +84,12 @@ def test_a_rate_is_cautioned_of_where_ports_would_run_out(ports: Any) -> None:
     assert "471 connections/s" in caution
     ports("")
     assert room.caution_of_ports(500, "host") is None  # no such file, or another system's
+
+
+def test_more_workers_than_cores_can_use_are_refused() -> None:
+    room.need_workers(16, cores=2)
+    with pytest.raises(click.UsageError, match=r"--workers 17 .* 2 cores.* At most 16"):
+        room.need_workers(17, cores=2)
+    room.need_workers(256, cores=64)
+    with pytest.raises(click.UsageError, match=r"At most 256"):
+        room.need_workers(10_000, cores=64)
