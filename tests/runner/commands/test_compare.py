@@ -151,7 +151,10 @@ def test_a_file_that_cannot_be_written_is_found_before_anything_is_read(make: Be
     assert compare("base", "new", flag, "base/1/records.jsonl").exit_code == 2
 
 
-def test_a_folder_that_may_not_be_written_in_is_called_that(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_written_in_is_called_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     Path("there").mkdir()
     Path("there/base").mkdir()
     monkeypatch.setattr("os.access", lambda _, mode, **__: mode != os.W_OK)
