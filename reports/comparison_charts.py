@@ -76,7 +76,8 @@ def effects(verdicts: Sequence[MetricVerdict]) -> Drawn:
     )
     note = (
         "Each line runs from the one-sided 97.5 % lower bound to the one-sided 95 % upper bound. Left of 0 "
-        "is better; a line that ends left of the limit is a PASS."
+        "is better; a line that ends left of the limit is a PASS. Where nothing of NEW failed, "
+        "errors pass as well."
     )
     height = 170 + 56 * len(known)
     return Chart("effects", title, figure, f"Worse by: {_effects_said(known)}.", note, height)

@@ -87,7 +87,9 @@ def verdict(summary: Summary) -> str:
         sessions = len(summary.sessions)
         parts.append(duration(wall) + (f" in {sessions} sessions" if sessions > 1 else ""))
         if summary.shards is not None:
-            parts[-1] = f"{duration(wall)} in {summary.shards.of} shards"
+            begun = summary.shards.of - len(summary.shards.missing)
+            of = f" of {summary.shards.of}" if summary.shards.missing else ""
+            parts[-1] = f"{duration(wall)} in {begun}{of} shards"
     if len(summary.sessions) == 1 and summary.sessions[0].output_tokens_per_s is not None:
         parts.append(f"{number(summary.sessions[0].output_tokens_per_s)} tokens/s")
     elif summary.tokens.completion is not None:

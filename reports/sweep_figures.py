@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from reports.axes import add_limit, log_ticks
-from reports.cells import number
+from reports.cells import number, several
 from reports.page import Absent, Chart, plotly_text
 from reports.palette import GREY, RED, series
 from reports.sweep import Curve, Point, at, groups, shown
@@ -107,7 +107,7 @@ def _by_load(
         yaxis={"title": {"text": name}, "rangemode": "tozero", "tickformat": ",~r"},
     )
     _mark_knee(figure, curve)
-    words = f"{name}: {number(min(known))} to {number(max(known))}, {len(drawn)} points."
+    words = f"{name}: {number(min(known))} to {number(max(known))}, {several(len(drawn), 'point')}."
     return Chart(key, title, figure, words + _crossed_words(crossed), _reading(crossed))
 
 

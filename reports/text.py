@@ -6,7 +6,7 @@ import textwrap
 from itertools import zip_longest
 
 from reports.bench_tables import Section, above, below, compared, headline, intervals
-from reports.cells import TIE
+from reports.cells import TIE, several
 from reports.layout import Fact, Table, one_line
 from reports.notes import next_steps, notes, verdict
 from reports.summary import Summary
@@ -90,7 +90,10 @@ def _where(summary: Summary) -> list[str]:
     if len(files) > 2:
         journal += f" and {len(files) - 2} more"
     facts = [
-        ("journal", f"{journal} · {summary.journal.lines:,} lines · {summary.journal.ids:,} ids"),
+        (
+            "journal",
+            f"{journal} · {several(summary.journal.lines, 'line')} · {several(summary.journal.ids, 'id')}",
+        ),
         ("dataset", f"streamgauge export {summary.path} --to jsonl|csv|parquet|openai-batch"),
     ]
     facts += [("next", step) for step in next_steps(summary)]

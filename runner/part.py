@@ -51,9 +51,11 @@ def read_part(text: str) -> Part:
     if not (slash and number.isascii() and number.isdigit() and of.isascii() and of.isdigit()):
         raise PartError(f"{text!r} is not I/N, as in 0/8 (the first of eight shards), slurm or none")
     part = Part(int(number), int(of))
+    if part.of == 0:
+        raise PartError(f"{text!r}: N is how many shards there are, at least 1")
     if part.number >= part.of:
         last = f"{part.of - 1}/{part.of}"
-        raise PartError(f"{text!r}: shards are counted from 0" + (f", the last is {last}" if part.of else ""))
+        raise PartError(f"{text!r}: shards are counted from 0, the last is {last}")
     return part
 
 

@@ -15,6 +15,7 @@ from runner.commands.options import (
     Tag,
     ends_on_sigterm,
     kept,
+    no_folder,
     one_endpoint,
     say,
     show,
@@ -150,8 +151,7 @@ def _command(given: dict[str, Any]) -> int:
     except (ScenarioError, StoreError, PromptError, TargetError, PriceError, GateError, SideError) as exc:
         stop(str(exc), 2)
     except OSError as exc:
-        where = f" ({exc.filename})" if exc.filename else ""
-        stop(f"cannot write the folder of the runs: {exc.strerror}{where}", 1)
+        no_folder("folder of the runs", exc)
     say(f"folder of the runs: {folder}")
     for note in sides.notes:
         say(f"note: {note}")

@@ -13,6 +13,7 @@ from runner.commands.options import (
     Tag,
     ends_on_sigterm,
     kept,
+    no_folder,
     one_endpoint,
     say,
     show,
@@ -113,8 +114,7 @@ def _command(given: dict[str, Any]) -> int:
     except (ScenarioError, StoreError, PromptError, TargetError, PriceError) as exc:
         stop(str(exc), 2)
     except OSError as exc:
-        where = f" ({exc.filename})" if exc.filename else ""
-        stop(f"cannot write the run directory: {exc.strerror}{where}", 1)
+        no_folder("run directory", exc)
     for aim in made.aims:
         say(f"run directory: {aim.opened.path}")
     _note([*notes, *made.notes])

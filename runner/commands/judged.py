@@ -56,8 +56,10 @@ def check_files(given: dict[str, Any]) -> None:
             continue
         refuse_own(path)
         folder = Path(os.path.realpath(path)).parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise click.UsageError(f"--{name} {path}: there is no folder {folder} to write it in")
+        if not folder.is_dir():
+            raise click.UsageError(f"--{name} {path}: there is no folder {folder}: make it, or name another")
+        if not os.access(folder, os.W_OK):
+            raise click.UsageError(f"--{name} {path}: the folder {folder} cannot be written in: name another")
 
 
 def write_files(sheets: list[Sheet], given: dict[str, Any], *, below: str = "") -> None:

@@ -431,3 +431,9 @@ def stop(message: str, code: int) -> NoReturn:
     """One message on stderr, and the exit code."""
     say(f"streamgauge: {message}")
     raise SystemExit(code)
+
+
+def no_folder(what: str, exc: OSError) -> NoReturn:
+    """Where what a command is to keep cannot be kept."""
+    where = f" ({exc.filename})" if exc.filename else ""
+    stop(f"cannot write the {what}: {exc.strerror}{where}. Mend that, or choose another folder with -o.", 1)

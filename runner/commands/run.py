@@ -18,6 +18,7 @@ from runner.commands.options import (
     Redo,
     ends_on_sigterm,
     kept,
+    no_folder,
     say,
     several_endpoints,
     stop,
@@ -212,8 +213,7 @@ def _command(prompts: str, given: dict[str, Any]) -> int:
     except BrokenPipeError:
         raise
     except OSError as exc:
-        where = f" ({exc.filename})" if exc.filename else ""
-        stop(f"cannot write the run directory: {exc.strerror}{where}", 1)
+        no_folder("run directory", exc)
     finally:
         if spooled is not None:
             spooled.unlink(missing_ok=True)

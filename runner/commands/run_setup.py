@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.commands.check_prompts import bad_rows
-from runner.commands.options import NOT_GIVEN, OPENAI, plural, read_key, read_proxy, stop
+from runner.commands.options import NOT_GIVEN, OPENAI, plural, read_key, read_proxy, say, stop
 from runner.commands.room import need_connections, need_workers
 from runner.commands.sending import check_ca_file, prices_given, timeouts_of
 
@@ -52,9 +52,7 @@ def settings_of(given: dict[str, Any]) -> Settings:
     prices = _prices(given)
     if given["ray"] is None:  # else they are opened elsewhere, and looked at there
         need_connections(given["concurrency"], "-c", endpoints=max(len(given["base_urls"]), 1))
-    workers = given["workers"] or 1
-    if given["ray"] is None:
-        need_workers(workers)
+    workers = _workers(given)
     from runner.delivery import Keep
     from runner.settings import Settings
 
@@ -80,6 +78,18 @@ def settings_of(given: dict[str, Any]) -> Settings:
         wait_ready=given["wait_ready"] != NOT_GIVEN,
         ready_limit_s=given["wait_ready"] if given["wait_ready"] != NOT_GIVEN else None,
     )
+
+
+def _workers(given: dict[str, Any]) -> int:
+    """Processes: of this machine no more than there are streams."""
+    asked: int = given["workers"] or 1
+    most: int = given["concurrency"]
+    if given["ray"] is not None:
+        return asked  # nodes have room of their own
+    need_workers(asked)
+    if asked > most:
+        say(f"note: --workers {asked}: -c {most} has work for {most}, and so many are used")
+    return min(asked, most)
 
 
 def _prices(given: dict[str, Any]) -> Prices | None:

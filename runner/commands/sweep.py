@@ -15,6 +15,7 @@ from runner.commands.options import (
     Tag,
     ends_on_sigterm,
     kept,
+    no_folder,
     one_endpoint,
     say,
     show,
@@ -152,8 +153,7 @@ def _command(given: dict[str, Any]) -> int:
     except (ScenarioError, StoreError, PromptError, TargetError, PriceError, SweepError) as exc:
         stop(str(exc), 2)
     except OSError as exc:
-        where = f" ({exc.filename})" if exc.filename else ""
-        stop(f"cannot write the folder of the runs: {exc.strerror}{where}", 1)
+        no_folder("folder of the runs", exc)
 
 
 def _tell_plan(plan: Plan, given: dict[str, Any]) -> int:

@@ -63,8 +63,8 @@ def make_plan(given: dict[str, Any]) -> Plan:
 
     given = {**given, "targets": None}
     if bool(given["over"]) == bool(given["until"]):
-        said = "are both given" if given["over"] else "is missing"
-        raise SweepError(f"--over or --until {said}: sweep over values, or search for the highest load")
+        said = "--over and --until are both given" if given["over"] else "--over or --until is missing"
+        raise SweepError(f"{said}: sweep over values, or search for the highest load")
     plan = Plan(given, settings_of(given), None, None, None, until_of(given["until"]), [])
     axes = [parse_over(text) for text in given["over"]]
     _keep_secrets(given, axes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -148,6 +149,18 @@ def test_a_file_that_cannot_be_written_is_found_before_anything_is_read(make: Be
     assert "there is no folder" in found.stderr
     assert found.stdout == ""
     assert compare("base", "new", flag, "base/1/records.jsonl").exit_code == 2
+
+
+def test_a_folder_that_may_not_be_written_in_is_called_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").mkdir()
+    Path("there/base").mkdir()
+    monkeypatch.setattr("os.access", lambda _, mode, **__: mode != os.W_OK)
+    found = compare("there", "there/base", "--markdown", "there/gate.md")
+    assert found.exit_code == 2
+    assert "there cannot be written in: name another" in " ".join(found.stderr.split())
 
 
 def test_prompts_whose_answers_held_before_are_named_with_both_answers(cli: Cli, mock: Start) -> None:

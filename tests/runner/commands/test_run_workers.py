@@ -159,3 +159,9 @@ def test_a_worker_that_cannot_start_is_told(cli: Cli, mock: Start, monkeypatch: 
     )
     assert "Traceback" not in result.output
     assert (session()["ended_by"], server.completions) == ("error", 0)
+
+
+def test_no_more_workers_are_started_than_there_are_streams(cli: Cli, mock: Start) -> None:
+    result = cli("run", prompts(4), *to(mock()), "-c", 1, "--workers", 8)
+    assert (result.exit_code, names()) == (0, ["records.jsonl"]), result.output
+    assert "note: --workers 8: -c 1 has work for 1, and so many are used" in result.stderr

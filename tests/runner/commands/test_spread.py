@@ -42,6 +42,8 @@ def test_shards_make_one_dataset_whoever_comes_last(cli: Cli, run: Callable[...,
         assert result.exit_code == 0, result.output
         assert "note: of --rpm this shard takes 1/3: it is the limit of all 3" in result.stderr
         assert not Path("out.jsonl").exists()
+        begun = "1 of 3 shards" if number == 2 else "2 of 3 shards"
+        assert f" in {begun}" in result.stdout
     assert "of 3 shards, number 1 has not begun: this is what there is so far." in result.stdout
     found = told(cli, "out.run")
     assert (found["state"], found["shards"]) == (
@@ -102,6 +104,7 @@ def test_the_task_of_a_slurm_array_is_a_shard(
     ("given", "why"),
     [
         (["--shard", "3/3"], "--shard: '3/3': shards are counted from 0, the last is 2/3"),
+        (["--shard", "0/0"], "--shard: '0/0': N is how many shards there are, at least 1"),
         (["--shard", "one"], "--shard: 'one' is not I/N"),
         (["--shard", "slurm"], "SLURM_ARRAY_TASK_ID is not set"),
         (["--shard", "0/2", "--workers", 2], "--workers is for one process that has all rows"),

@@ -223,7 +223,7 @@ def test_a_dry_run_says_what_it_takes(cli: Cli, mock: Start) -> None:
     ("options", "told"),
     [
         ([], "--over or --until is missing"),
-        (["--over", "rate=1", "--until", "ttft: p(95)<1s"], "are both given"),
+        (["--over", "rate=1", "--until", "ttft: p(95)<1s"], "--over and --until are both given"),
         (["--until", "ttft p95"], "--until: "),
         (["--until", "ttft: p(95)<1s", "--tolerance", "5"], "--tolerance '5'"),
         (["--until", "ttft: p(95)<1s", "--from", 8, "--to", 4], "--to 4 is below --from 8"),
@@ -396,3 +396,16 @@ def test_a_full_disk_leaves_what_can_be_gone_on_with(
     assert result.exit_code == 75, result.output
     assert "the disk is full" in result.stderr
     assert [state for _, state in states()] == ["cut", "planned"]
+
+
+@pytest.mark.parametrize(
+    "command", [["run", "file"], ["bench"], ["sweep", "--over", "rate=1"], ["ab", "-c", 1]]
+)
+def test_where_nothing_can_be_kept_another_folder_is_proposed(cli: Cli, command: list[Any]) -> None:
+    Path("file").write_text('{"prompt": "a"}')
+    more = ["--input-format", "jsonl"] if command[0] == "run" else ["-n", 1]
+    more += ["--base-url-b", "http://127.0.0.1:10"] if command[0] == "ab" else []
+    result = cli(*command, "--base-url", "http://127.0.0.1:9", "--model", "m", *more, "-o", "file/run")
+    assert result.exit_code == 1, result.output
+    assert "(file/run" in result.stderr
+    assert "choose another folder with -o" in result.stderr
