@@ -9,10 +9,7 @@ import gc
 import os
 import signal
 import time
-from array import array
-from bisect import bisect_left
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
@@ -22,6 +19,7 @@ from runner.bulk_shards import Elsewhere, Shards, launch_here
 from runner.client import Client
 from runner.delivery import Delivery
 from runner.engine import Engine
+from runner.feed import feed, first_of
 from runner.fleet import Endpoint, Fleet
 from runner.gate import Ask, Gate
 from runner.gauge import Gauge, over_all
@@ -42,10 +40,8 @@ from runner.store import Progress as ProgressFile
 from runner.target import Target, without_query
 from runner.transport import open_session
 from scenarios.prompts import Plan
-from scenarios.request import Request, digest64
 
 _TICK_S = 0.5
-_TURN_S = 0.0005  # how long settled rows may be skipped before the loop gets its turn
 
 
 def run_bulk(
@@ -126,7 +122,7 @@ class _Job:
                 if self._shards is not None and not self.engine.stopping:
                     await self._start_workers(self._shards)
                     self._slots.begin()
-                await self.engine.run(self._feed())
+                await self.engine.run(feed(self._plan, self._opened, self._settings.pilot))
                 if self._settings.pilot is not None and self._settings.pilot < self._to_send:
                     self.engine.stop("pilot")
                 elif self._misfits:
@@ -240,7 +236,7 @@ class _Job:
         own = None if opened.part is None else [opened.journal.path]
         before = spent_before(opened.path, opened.manifest.sessions[:-1], settings.prices, own)
         if before != Spent():
-            self._tell(_told_of(before, settings.max_cost))
+            self._tell(before.words(settings.max_cost))
 
         async def save(ceiling: float) -> None:
             opened.session.reserved_cost = ceiling
@@ -249,7 +245,7 @@ class _Job:
         return Budget(settings.max_cost, before.amount, save)
 
     async def _wait_ready(self, fleet: Fleet) -> None:
-        request = await asyncio.to_thread(_first, self._plan)
+        request = await asyncio.to_thread(first_of, self._plan)
         if request is None:
             return
         body = ready_body(request)
@@ -321,54 +317,9 @@ class _Job:
     def _synced_lines(self) -> int:
         return (self._shards or self._opened.journal).synced_lines
 
-    # -- requests in
-
     @property
     def _to_send(self) -> int:
         return self._plan.requests - len(self._opened.settled)
-
-    async def _feed(self) -> AsyncGenerator[Request]:
-        """The requests to send: all that are left, or with `--pilot` some, spread evenly over them."""
-        pilot = self._settings.pilot
-        async with aclosing(self._left()) as left:
-            if pilot is None or pilot >= self._to_send:
-                async for request in left:
-                    yield request
-                return
-            place, sent = 0, 0
-            async for request in left:
-                # The middle of each of `pilot` equal stretches.
-                if place == (2 * sent + 1) * self._to_send // (2 * pilot):
-                    yield request
-                    sent += 1
-                    if sent == pilot:
-                        return
-                place += 1
-
-    async def _left(self) -> AsyncGenerator[Request]:
-        settled, part = array("Q", self._opened.settled.tobytes()), self._opened.part
-        blocks, builder = self._plan.blocks(), self._plan.builder(self._opened.not_needed())
-        turn = time.perf_counter()
-        block = await asyncio.to_thread(next, blocks, None)
-        while block is not None:
-            ahead = asyncio.ensure_future(asyncio.to_thread(next, blocks, None))
-            try:
-                for request in builder.feed(block):
-                    digest = digest64(request.id)
-                    if _among(settled, digest) or (part is not None and not part.has(digest)):
-                        if time.perf_counter() - turn > _TURN_S:
-                            await asyncio.sleep(0)
-                            turn = time.perf_counter()
-                    else:
-                        yield request
-                if builder.done:
-                    return
-            finally:
-                block = await ahead
-        for request in builder.end():
-            digest = digest64(request.id)
-            if not _among(settled, digest) and (part is None or part.has(digest)):
-                yield request
 
     # -- signals
 
@@ -462,33 +413,3 @@ class _Job:
             budget = gate.budget
             out |= {"budget_lowered": budget.lowered, "spent": budget.spent + budget.unsettled}
         return out
-
-
-def _first(plan: Plan) -> Request | None:
-    """The plan's first request."""
-    builder = plan.builder()
-    for block in plan.blocks():
-        for request in builder.feed(block):
-            return request
-    return next(iter(builder.end()), None)
-
-
-def _told_of(before: Spent, most: float) -> str:
-    killed = (
-        f" ({amount(before.killed)} of it at most, by a session that was killed)" if before.killed else ""
-    )
-    parts = [
-        (before.unknown, "good answers"),
-        (before.unknown_lost, "failed or cancelled attempts"),
-        (before.killed_blind, "what killed sessions had in flight"),
-    ]
-    named = ", ".join(f"{what} ({count:,})" for count, what in parts if count)
-    unknown = f"; not counted, for nobody knows what they cost: {named}" if named else ""
-    return (
-        f"{amount(before.amount)} of --max-cost {amount(most)} is spent by earlier sessions{killed}{unknown}"
-    )
-
-
-def _among(sorted_digests: array[int], digest: int) -> bool:
-    place = bisect_left(sorted_digests, digest)
-    return place < len(sorted_digests) and sorted_digests[place] == digest

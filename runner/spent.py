@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from runner.prices import Prices, cost_of, worst_case
+from runner.prices import Prices, amount, cost_of, worst_case
 from runner.record import STALE_NS, refused_unworked
 from runner.store import Session, journal_files, lines
 
@@ -51,6 +51,21 @@ class Spent(Struct, frozen=True):
     killed: float = 0.0  # of `amount`: what sessions that wrote no end had in flight, at most
     killed_blind: int = 0  # sessions that wrote no end, and nothing of what they had in flight
 
+    def words(self, most: float) -> str:
+        """What of `--max-cost` (`most`) is gone, and what nobody can count."""
+        killed = (
+            f" ({amount(self.killed)} of it at most, by a session that was killed)" if self.killed else ""
+        )
+        parts = [
+            (self.unknown, "good answers"),
+            (self.unknown_lost, "failed or cancelled attempts"),
+            (self.killed_blind, "what killed sessions had in flight"),
+        ]
+        named = ", ".join(f"{what} ({count:,})" for count, what in parts if count)
+        unknown = f"; not counted, for nobody knows what they cost: {named}" if named else ""
+        spent = f"{amount(self.amount)} of --max-cost {amount(most)} is spent by earlier sessions"
+        return f"{spent}{killed}{unknown}"
+
 
 def spent_before(
     run: Path, sessions: list[Session], prices: Prices, files: list[Path] | None = None
@@ -64,7 +79,7 @@ def spent_before(
         files: of the journal, where not all of them count.
     """
     decode = msgspec.json.Decoder(_Paid).decode
-    amount, unknown, unknown_lost = 0.0, 0, 0
+    total, unknown, unknown_lost = 0.0, 0, 0
     for path in journal_files(run) if files is None else files:
         for _, line in lines(path):
             try:
@@ -73,7 +88,7 @@ def spent_before(
                 continue  # a bad line: readers count and name them
             for attempt in (paid, *paid.attempts):
                 most, told = _most(attempt, paid, prices)
-                amount += most
+                total += most
                 unknown += not told and attempt is paid and paid.status == "ok"
                 unknown_lost += not told and not (attempt is paid and paid.status == "ok")
     open_ends = [session for session in sessions if session.ended_by is None]
@@ -82,7 +97,7 @@ def spent_before(
     unrecorded = sum(session.reserved_cost or 0.0 for session in sessions)
     asked = sum(_of_wait_ready(session) for session in sessions if session.reserved_cost is None)
     return Spent(
-        amount + unrecorded + asked,
+        total + unrecorded + asked,
         unknown,
         unknown_lost,
         sum(session.reserved_cost or 0.0 for session in open_ends),
