@@ -16,14 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.children import STREAMGAUGE, BenchError, mock
+from bench.children import BenchError, mock
+from bench.loads import benched, word
 from bench.table import Row, quantity
-from bench.watched import SAID, Watched, family, peak_mb, watched
+from bench.watched import Watched, family, peak_mb
 
 PLACE = Path(__file__).parent.parent / ".bench"
 _GAP_MS = 500.0
 _USUAL_FILES = 1024
-_CODES = {0, 97}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     _lower_file_limit()
     try:
         with tempfile.TemporaryDirectory(prefix="streamgauge-streams-") as folder:
-            rows, word = _hold(Path(folder), given.streams, given.tokens, given.workers)
+            rows, said = _hold(Path(folder), given.streams, given.tokens, given.workers)
     except BenchError as exc:
         print(f"failed: {exc}", file=sys.stderr)
         return 1
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{datetime.now(UTC):%Y-%m-%d}, {given.streams:,} streams of {given.tokens} tokens, "
         f"{1000 / _GAP_MS:g} tokens/s each; {platform.system()}, {os.cpu_count()} cores shared with the mock "
         f"server, load {os.getloadavg()[0]:.1f} at the end; Python {platform.python_version()}. "
-        f"The bench's own word: {word}."
+        f"The bench's own word: {said}."
     )
     table = _markdown(rows)
     print(f"{about}\n\n{table}")
@@ -77,28 +77,10 @@ def _hold(folder: Path, streams: int, tokens: int, workers: int) -> tuple[list[R
     options = ["--ttft", "1000", "--ttft-dist", "normal", "--ttft-sd", "150", "--itl", str(_GAP_MS)]
     run = folder / "run"
     with mock(folder / "mock", *options) as url:
-        command = [
-            STREAMGAUGE,
-            "bench",
-            "--base-url",
-            url,
-            "-m",
-            "mock",
-            "-c",
-            str(streams),
-            "-n",
-            str(streams),
-        ]
-        command += ["--output-tokens", str(tokens), "--input-tokens", "32", "-o", str(run)]
-        command += ["--set", "load.warmup_requests=0"]
-        command += ["--workers", str(workers)] if workers > 1 else []
-        spent = watched(command, folder)
+        spent = benched(folder, url, streams, streams, tokens, workers)
         server_mb = sum(map(peak_mb, family(os.getpid())[1:]))
-    if spent.code not in _CODES:
-        said = (folder / SAID).read_text(encoding="utf-8", errors="replace")
-        raise BenchError(f"exit code {spent.code}\n{said[-2000:]}")
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    return _rows(summary, run, spent, server_mb, streams, tokens), summary["bench"]["validity"]["level"]
+    return _rows(summary, run, spent, server_mb, streams, tokens), word(run)
 
 
 def _rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.children import env
+from bench.children import BenchError, env
 
 SAID = "said.txt"
 """What the command wrote, in its folder."""
@@ -29,8 +30,12 @@ class Watched(msgspec.Struct, frozen=True):
     peak_mb: float  # of it and its children at once, shared pages counted once
 
 
-def watched(command: list[str], folder: Path) -> Watched:
-    """Run a command in `folder` to its end, whatever that is."""
+def watched(command: list[str], folder: Path, *, timeout_s: float = 3600.0) -> Watched:
+    """Run a command in `folder` to its end, whatever that is.
+
+    Raises:
+        BenchError: it took longer than it may.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with (folder / SAID).open("wb") as out:
@@ -39,7 +44,7 @@ def watched(command: list[str], folder: Path) -> Watched:
         )
         try:
             with _watching(child.pid) as peak:
-                _, status, usage = os.wait4(child.pid, 0)
+                status, usage = _ended(child.pid, began + timeout_s)
         except BaseException:
             child.terminate()
             child.wait()
@@ -47,6 +52,17 @@ def watched(command: list[str], folder: Path) -> Watched:
     child.returncode = os.waitstatus_to_exitcode(status)
     wall_s = time.monotonic() - began
     return Watched(child.returncode, wall_s, usage.ru_utime + usage.ru_stime, peak[0] / 1e6)
+
+
+def _ended(pid: int, until: float) -> tuple[int, resource.struct_rusage]:
+    while True:
+        # Asked for, not waited for: wait4 has no time limit.
+        ended, status, usage = os.wait4(pid, os.WNOHANG)
+        if ended:
+            return status, usage
+        if time.monotonic() > until:
+            raise BenchError("not finished in time")
+        time.sleep(0.01)
 
 
 @contextmanager
