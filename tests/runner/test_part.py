@@ -38,7 +38,7 @@ def test_parts_are_read() -> None:
     ("text", "why"),
     [
         ("8/8", "counted from 0, the last is 7/8"),
-        ("0/0", "counted from 0"),
+        ("0/0", "N is how many shards there are, at least 1"),
         ("1", "is not I/N"),
         ("-1/8", "is not I/N"),
         ("1/8/2", "is not I/N"),
