@@ -26,7 +26,7 @@ from runner.record import CancelledBy
 from runner.retrying import Retrying
 from runner.shard import Handed, Open, Shard
 from runner.shards import AnyWorker, Death, WorkerError, start_worker, start_workers
-from runner.store import StoreError
+from runner.store import JOURNAL, StoreError, own_name
 from scenarios.request import Request
 
 _JOB = "runner.bulk_worker:work"
@@ -110,7 +110,7 @@ class Shards:
     def _shard(self, run: Path, number: int) -> Shard:
         return Shard(
             number,
-            run / f"records-{number}.jsonl",
+            run / own_name(JOURNAL, number),
             self._gate,
             self._retrying,
             on_first_token=self._first_token,

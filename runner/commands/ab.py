@@ -186,7 +186,7 @@ def _run(folder: Path, ab: Ab, sides: Sides, gate: Gate, given: dict[str, Any]) 
 
 def _turn(turns: Turns, ab: Ab) -> None:
     """Make the runs; whatever ends them, what there is gets its verdict."""
-    from runner.ab import FULL
+    from runner.journal import NO_ROOM
     from runner.store import StoreError
 
     try:
@@ -196,7 +196,7 @@ def _turn(turns: Turns, ab: Ab) -> None:
     except SystemExit:  # SIGTERM between two runs, which has said so; during one, the run sees to it
         ab.ended_by = "terminated"
     except (OSError, StoreError) as exc:
-        full = isinstance(exc, OSError) and exc.errno in FULL
+        full = isinstance(exc, OSError) and exc.errno in NO_ROOM
         ab.ended_by = "disk_full" if full else "error"
         why = (exc.strerror or str(exc)) if isinstance(exc, OSError) else str(exc)
         where = getattr(exc, "filename", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +26,6 @@ from runner.commands.options import (
 if TYPE_CHECKING:
     from runner.commands.sweep_runs import Points
     from runner.commands.sweep_setup import Plan
-
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @click.command("sweep")
@@ -181,6 +178,8 @@ def _run(folder: Path, plan: Plan, given: dict[str, Any]) -> int:
 
 def _make(points: Points, plan: Plan) -> None:
     """Run the points; whatever ends them, what there is is shown."""
+    from runner.journal import NO_ROOM
+
     try:
         points.run()
     except KeyboardInterrupt:
@@ -188,7 +187,7 @@ def _make(points: Points, plan: Plan) -> None:
     except SystemExit:  # SIGTERM between two points, which has said so; during one, the run sees to it
         plan.sweep.ended_by = "terminated"
     except OSError as exc:
-        plan.sweep.ended_by = "disk_full" if exc.errno in _NO_ROOM else "error"
+        plan.sweep.ended_by = "disk_full" if exc.errno in NO_ROOM else "error"
         where = f" ({exc.filename})" if exc.filename else ""
         say(f"streamgauge: the next point could not be written: {exc.strerror or exc}{where}")
 
