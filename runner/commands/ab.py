@@ -23,6 +23,7 @@ from runner.commands.options import (
     timers,
     waits_until_ready,
 )
+from runner.commands.salt import salts
 
 if TYPE_CHECKING:
     from runner.ab import Ab
@@ -63,12 +64,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Who goes first: by turns, or always a.",
 )
-@click.option(
-    "--salt/--no-salt",
-    default=None,
-    help="Have each run's prompts begin with words of its own, of equal length, against prefix caches "
-    "(default: yes, unless rows say what they expect).",
-)
+@salts("run")
 @click.option("--dry-run", is_flag=True, help="Say how long it takes and what it may cost, send nothing.")
 @click.option(
     "--max-regression",

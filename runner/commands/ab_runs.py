@@ -79,7 +79,7 @@ class Turns:
         self._ab.ended_by = "finished"
 
     def _announce(self, slot: Slot) -> None:
-        from runner.commands.ab_plan import span
+        from runner.commands.forecast_words import span
 
         left_s = self._progress.left_s()
         left = "" if left_s is None else f", about {span(left_s)} left"

@@ -22,6 +22,7 @@ from runner.commands.options import (
     timers,
     waits_until_ready,
 )
+from runner.commands.salt import salts
 
 if TYPE_CHECKING:
     from runner.commands.sweep_runs import Points
@@ -66,12 +67,7 @@ if TYPE_CHECKING:
 )
 @one_endpoint
 @load_flags
-@click.option(
-    "--salt/--no-salt",
-    default=None,
-    help="Have each point's prompts begin with words of its own, of equal length, against prefix caches "
-    "(default: yes, unless rows say what they expect).",
-)
+@salts("point")
 @click.option(
     "--dry-run", is_flag=True, help="Say how many points, how long, what it may cost; send nothing."
 )

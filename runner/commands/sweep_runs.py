@@ -89,7 +89,7 @@ class Points:
 
     def _announce(self, point: Point) -> None:
         from reports.sweep import shown
-        from runner.commands.ab_plan import span
+        from runner.commands.forecast_words import span
 
         sweep = self._sweep
         where = ", ".join(f"{key}={shown(value)}" for key, value in point.values.items())
