@@ -7,7 +7,6 @@ DIR/02-b, 02-a     the other way round, so that a drift of the server hits both 
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +19,6 @@ from runner.store import StoreError
 AB = "ab.json"
 VERSION = 1
 # 1: the first.
-FULL = {errno.ENOSPC, errno.EDQUOT}
-"""Errors of a write that say that there is no room."""
 LEAST_PAIRS = 3  # fewer valid ones carry no verdict (METRICS)
 
 Side = Literal["a", "b"]

@@ -7,9 +7,8 @@ import contextlib
 import signal
 import time
 from collections import Counter
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -24,7 +23,7 @@ from runner.fleet import Endpoint, Fleet
 from runner.gate import Gate
 from runner.journal import mend
 from runner.live import Live, Screen, View
-from runner.on_loop import run_on_loop
+from runner.on_loop import run_on_loop, unless
 from runner.prices import Prices
 from runner.ready import Purse, ready_body, wait_ready
 from runner.redact import Redactor
@@ -39,8 +38,6 @@ from scenarios.workload import Workload
 
 _TICK_S = 0.5
 _S = 1_000_000_000
-
-T = TypeVar("T")
 
 
 class Aim(msgspec.Struct, kw_only=True):
@@ -161,25 +158,13 @@ class _Job:
 
     async def _get_ready(self, endpoints: list[Endpoint]) -> bool:
         for aim, endpoint in zip(self._aims, endpoints, strict=True):
-            done, reason = await self._unless_stopped(self._prepare(aim, endpoint))
+            done, reason = await unless(self._stopped.wait(), self._prepare(aim, endpoint))
             if not done:
                 return False
             if reason is not None:
                 aim.opened.session.ended_by, aim.opened.session.reason = "circuit_breaker", reason
                 return False
         return True
-
-    async def _unless_stopped(self, what: Coroutine[Any, Any, T]) -> tuple[bool, T | None]:
-        """Wait for something, or for a signal, which ends it. Returns whether it was done, and its result."""
-        doing = asyncio.create_task(what)
-        stopped = asyncio.create_task(self._stopped.wait())
-        await asyncio.wait({doing, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if doing.done():
-            return True, doing.result()
-        doing.cancel()
-        await asyncio.wait({doing})
-        return False, None
 
     async def _prepare(self, aim: Aim, endpoint: Endpoint) -> str | None:
         """Wait for the server and fit the prompts to it, where asked to. Returns why it cannot go on."""
@@ -231,7 +216,7 @@ class _Job:
         redact = self._redact
         team = Team(self._start, self._workers, len(self._aims), redact, self._screen.say)
         try:
-            done, _ = await self._unless_stopped(team.make())
+            done, _ = await unless(self._stopped.wait(), team.make())
         except WorkerError as exc:
             for aim in self._aims:
                 aim.opened.session.ended_by, aim.opened.session.reason = "error", redact(str(exc))

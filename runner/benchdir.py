@@ -11,7 +11,7 @@ import msgspec
 
 from runner.journal import Journal
 from runner.rundir import new_session, now_text, sync_directory, write_manifest
-from runner.store import JOURNAL, MANIFEST, RUNS, Manifest, PromptFile, Session, StoreError, shard_name
+from runner.store import JOURNAL, MANIFEST, RUNS, Manifest, PromptFile, Session, StoreError, own_name
 
 
 class OpenedBench(msgspec.Struct):
@@ -63,7 +63,7 @@ def open_bench(
     )
     session = new_session(1, options)
     manifest.sessions.append(session)
-    shards = [path / shard_name(worker) for worker in range(workers)] if workers > 1 else []
+    shards = [path / own_name(JOURNAL, worker) for worker in range(workers)] if workers > 1 else []
     opened = OpenedBench(path, journal, manifest, session, made, shards)
     try:
         write_manifest(path, manifest)

@@ -24,7 +24,7 @@ from runner.fleet import Endpoint, Fleet
 from runner.gate import Ask, Gate
 from runner.gauge import Gauge, over_all
 from runner.limits import Breaker, Slots
-from runner.on_loop import run_on_loop
+from runner.on_loop import run_on_loop, unless
 from runner.orders import Start
 from runner.pacing import Adaptive
 from runner.prices import amount, bound_of, worst_case
@@ -131,8 +131,8 @@ class _Job:
                 await self._end(ticker)
 
     async def _start_workers(self, shards: Shards) -> None:
-        await shards.start()
-        if self._cluster is not None:
+        started = await shards.start()
+        if started and self._cluster is not None:
             # Now, and not at the end: what times of records mean must be known of a run that was killed, too.
             self._cluster.told.sort(key=lambda node: node["shard"])
             self._opened.session.nodes = self._cluster.told
@@ -253,20 +253,15 @@ class _Job:
         purse = self._purse(body, len(data))
         limit_s = self._settings.ready_limit_s
         asking = wait_ready(fleet.endpoints, request.api, data, limit_s, self._tell, purse)
-        waiting, stopped = asyncio.create_task(asking), asyncio.create_task(self.engine.stopped())
-        await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        waiting.cancel()  # where it is done, this does nothing
-        await asyncio.wait({waiting})
+        _, ready = await unless(self.engine.stopped(), asking)
         waited_s = time.monotonic() - began
         self._opened.session.gauge["ready"] = {
             "waited_s": round(waited_s, 3),
             "requests": purse.requests,
             "cost_bound": purse.total if purse.priced else None,
         }
-        if waiting.cancelled():
+        if ready is None:
             return
-        ready = waiting.result()
         if ready.over:
             self.engine.stop("budget", "no further request of --wait-ready fits into what is left")
         elif ready.error is not None:

@@ -20,18 +20,20 @@ from runner.chunks import clean
 from runner.delivery import added_fields, prepare
 from runner.engine import Told
 from runner.gate import Ask, Gate
+from runner.on_loop import unless
 from runner.orders import REPORTS, Cut, Epochs, Finish, GiveUp, Start
 from runner.record import CancelledBy
 from runner.retrying import Retrying
 from runner.shard import Handed, Open, Shard
 from runner.shards import AnyWorker, Death, WorkerError, start_worker, start_workers
-from runner.store import StoreError
+from runner.store import JOURNAL, StoreError, own_name
 from scenarios.request import Request
 
 _JOB = "runner.bulk_worker:work"
 _MOST_DEATHS = 3  # of one shard, until nobody takes its place
 _MOST_WITH_ONE = 3  # deaths of workers that had the same request, until it is left alone
 _END_S = 120.0  # for a worker to bring its last lines to the disk
+_UNWANTED_S = 2.0  # for one that was handed nothing yet
 _LOST = Told("lost")
 _encode = msgspec.json.Encoder().encode
 
@@ -100,8 +102,7 @@ class Shards:
         self._numbers = 0
         self._burials: set[asyncio.Task[None]] = set()
         self._change = asyncio.Event()
-        self._stopping = False
-        self._closing = False
+        self._stopped = asyncio.Event()
         self.shards = [self._shard(run, number) for number in range(start.settings.workers)]
         for endpoint in gate.fleet.endpoints:
             endpoint.on_epoch = self._tell_epochs
@@ -109,7 +110,7 @@ class Shards:
     def _shard(self, run: Path, number: int) -> Shard:
         return Shard(
             number,
-            run / f"records-{number}.jsonl",
+            run / own_name(JOURNAL, number),
             self._gate,
             self._retrying,
             on_first_token=self._first_token,
@@ -119,21 +120,23 @@ class Shards:
 
     # -- their life
 
-    async def start(self) -> None:
-        """Start them all.
+    async def start(self) -> bool:
+        """Start them all. False: `stop` came first, and none is left.
 
         Raises:
-            WorkerError: one does not start.
+            WorkerError: one does not start. None is left.
         """
-        try:
-            await start_workers([self._begin(shard) for shard in self.shards])
-        except BaseException:
-            self._stopping = self._closing = True
-            raise
+        starting = start_workers([self._begin(shard) for shard in self.shards])
+        _, workers = await unless(self._stopped.wait(), starting)
+        if workers is None:
+            return False
+        for shard, worker in zip(self.shards, workers, strict=True):
+            self._take_on(shard, worker)
+        return True
 
     async def finish(self) -> None:
         """Have every worker bring its lines to the disk and end; what it measured is in `ended`."""
-        self._stopping = True
+        self._stopped.set()
         await self._bury_all()
         self._send_all(Finish())
         workers = [shard.worker for shard in self.shards if shard.worker is not None]
@@ -153,14 +156,20 @@ class Shards:
         start = msgspec.structs.replace(self._start, journal=str(shard.path))
         worker = await self._launch(shard.number, start, shard.heard)
         either: set[asyncio.Future[Any]] = {shard.ready, worker.ended}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await worker.close(_UNWANTED_S)
+            raise
         if not shard.ready.done():
             words = (await worker.ended).words
             raise WorkerError(f"worker {shard.number} did not start: it {words}")
+        return worker
+
+    def _take_on(self, shard: Shard, worker: AnyWorker) -> None:
         shard.worker = worker
         self._tell_epochs()
         worker.ended.add_done_callback(partial(self._died, shard, worker))
-        return worker
 
     def _died(self, shard: Shard, worker: AnyWorker, ended: asyncio.Future[Death]) -> None:
         shard.worker = None
@@ -179,8 +188,6 @@ class Shards:
 
     async def _bury(self, shard: Shard, worker: AnyWorker, death: Death) -> None:
         """See to what a worker leaves behind, and to another in its place."""
-        if self._closing:
-            return
         about: dict[str, Any] = {"shard": shard.number, **worker.about}
         self.ended.append(about)
         if shard.bye is not None and death.code == 0:
@@ -211,10 +218,13 @@ class Shards:
 
     async def _replaced(self, shard: Shard) -> bool:
         try:
-            await self._begin(shard)
+            _, worker = await unless(self._stopped.wait(), self._begin(shard))
         except WorkerError as exc:
             self._tell(f"no other takes its place: {self._redact(str(exc))}")
             return False
+        if worker is None:
+            return False
+        self._take_on(shard, worker)
         return True
 
     # -- the engine's sender
@@ -262,7 +272,7 @@ class Shards:
 
     def stop(self) -> None:
         """No attempt is begun any more."""
-        self._stopping = True
+        self._stopped.set()
         self._retrying.stop()
 
     def cut(self, by: CancelledBy) -> None:
@@ -345,6 +355,10 @@ class Shards:
         return {shard.path.name: shard.synced.size for shard in self.shards if shard.ready.done()}
 
     # -- inside
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stopped.is_set()
 
     def _first_token(self) -> None:
         self.on_first_token()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import msgspec
 
@@ -64,11 +65,11 @@ def forecast_run(
 def forecast(a: RunForecast, b: RunForecast, pairs: int, *, probed: bool) -> Forecast:
     """What all pairs take, the first probes included."""
     both = (a, b)
-    requests = _sum([side.requests for side in both])
-    seconds = _sum([side.seconds for side in both])
+    requests = total([side.requests for side in both])
+    seconds = total([side.seconds for side in both])
     grace_s = a.grace_s + b.grace_s
-    rounds = _sum([side.rounds for side in both])
-    most, likely = _sum([side.most_cost for side in both]), _sum([side.likely_cost for side in both])
+    rounds = total([side.rounds for side in both])
+    most, likely = total([side.most_cost for side in both]), total([side.likely_cost for side in both])
     return Forecast(
         runs=2 * pairs,
         requests=None if requests is None else int(pairs * requests) + (PROBES if probed else 0),
@@ -124,6 +125,7 @@ def _cost(
     return most, likely if known else None, None
 
 
-def _sum(values: list[float | None] | list[int | None]) -> float | None:
+def total(values: Sequence[float | None]) -> float | None:
+    """Their sum; `None` where one is not known."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None

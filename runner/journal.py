@@ -31,7 +31,8 @@ RETRY_S = 0.5
 DYING_TRIES = 200  # to lock what a process writes whose parent is dead
 _BLOCK = 1 << 20
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a write that say that there is no room."""
 
 
 class _Identified(msgspec.Struct):
@@ -247,7 +248,7 @@ class Journal:
     @property
     def why(self) -> str:
         """Why it cannot be written."""
-        if self.failure is None or self.failure.errno in _NO_ROOM:
+        if self.failure is None or self.failure.errno in NO_ROOM:
             return "the disk is full"
         return f"the journal cannot be written ({self.failure.strerror})"
 

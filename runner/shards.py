@@ -242,10 +242,11 @@ async def start_worker(
     """
     ours, theirs = socket.socketpair()
     try:
-        # A fork takes its time where the process is large; the loop has others to see to.
-        process = await asyncio.to_thread(_spawn, theirs, job)
-    except OSError as exc:
+        process = await _spawned(theirs, job)
+    except BaseException as exc:
         ours.close()
+        if not isinstance(exc, OSError):
+            raise
         raise WorkerError(f"worker {number} could not be started: {exc.strerror}") from None
     finally:
         theirs.close()
@@ -261,18 +262,34 @@ async def start_worker(
 
 
 async def start_workers(starts: list[Awaitable[W]]) -> list[W]:
-    """Wait for several `start_worker(...)` at once; where one fails, the others are ended.
+    """Wait for several `start_worker(...)` at once; where one fails, or this is cancelled, all are ended.
 
     Raises:
         WorkerError: of the first that did not start.
     """
-    found: list[W | BaseException] = await asyncio.gather(*starts, return_exceptions=True)
-    failed = [one for one in found if isinstance(one, BaseException)]
-    begun = [one for one in found if not isinstance(one, BaseException)]
-    if failed:
-        await asyncio.gather(*(one.close() for one in begun))
-        raise failed[0]
-    return begun
+    tasks = [asyncio.ensure_future(one) for one in starts]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(one.close() for one in found if not isinstance(one, BaseException)))
+        raise
+
+
+async def _spawned(end: socket.socket, job: str) -> subprocess.Popen[bytes]:
+    """A process, which is not left alone where nobody waits for it any more."""
+    # A fork takes its time where the process is large; the loop has others to see to.
+    spawning = asyncio.create_task(asyncio.to_thread(_spawn, end, job))
+    try:
+        return await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            process = await spawning
+            process.kill()
+            process.communicate()
+        raise
 
 
 def _spawn(end: socket.socket, job: str) -> subprocess.Popen[bytes]:

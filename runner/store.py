@@ -207,11 +207,6 @@ def resolve_run(name: str | None, runs: Path = RUNS) -> Path:
     return path
 
 
-def shard_name(number: int) -> str:
-    """The journal of a shard, from 0."""
-    return f"records-{number}.jsonl"
-
-
 def journal_files(run: Path) -> list[Path]:
     """The journal's files: one, or one a shard, in shard order."""
     shards = sorted((int(m[1]), p) for p in run.glob("records-*.jsonl") if (m := _SHARD.match(p.name)))

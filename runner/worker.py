@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from runner.on_loop import run_on_loop
@@ -25,13 +25,9 @@ from runner.pipe import Message, Pipe, open_pipe
 BEAT_S = 1.0  # apart
 LAST_WORDS_S = 10.0  # of a worker without a parent: enough to write the lines it holds
 
-Job = Callable[[Pipe], Awaitable[None]]
-
 
 class Up(Message, frozen=True, tag=True):
     """It runs, and its job has begun."""
-
-    pid: int
 
 
 class Beat(Message, frozen=True, tag=True):
@@ -60,7 +56,7 @@ async def _work(end: socket.socket, name: str, code: list[int]) -> None:
     pipe = await open_pipe(end)
     try:
         job = asyncio.ensure_future(_job(name)(pipe))
-        pipe.send(Up(os.getpid()))
+        pipe.send(Up())
         while not (job.done() or pipe.closed.done()):
             await asyncio.wait({job, pipe.closed}, timeout=BEAT_S, return_when=asyncio.FIRST_COMPLETED)
             pipe.send(Beat())

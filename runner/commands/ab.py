@@ -23,6 +23,7 @@ from runner.commands.options import (
     timers,
     waits_until_ready,
 )
+from runner.commands.salt import salts
 
 if TYPE_CHECKING:
     from runner.ab import Ab
@@ -63,12 +64,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Who goes first: by turns, or always a.",
 )
-@click.option(
-    "--salt/--no-salt",
-    default=None,
-    help="Have each run's prompts begin with words of its own, of equal length, against prefix caches "
-    "(default: yes, unless rows say what they expect).",
-)
+@salts("run")
 @click.option("--dry-run", is_flag=True, help="Say how long it takes and what it may cost, send nothing.")
 @click.option(
     "--max-regression",
@@ -186,7 +182,7 @@ def _run(folder: Path, ab: Ab, sides: Sides, gate: Gate, given: dict[str, Any]) 
 
 def _turn(turns: Turns, ab: Ab) -> None:
     """Make the runs; whatever ends them, what there is gets its verdict."""
-    from runner.ab import FULL
+    from runner.journal import NO_ROOM
     from runner.store import StoreError
 
     try:
@@ -196,7 +192,7 @@ def _turn(turns: Turns, ab: Ab) -> None:
     except SystemExit:  # SIGTERM between two runs, which has said so; during one, the run sees to it
         ab.ended_by = "terminated"
     except (OSError, StoreError) as exc:
-        full = isinstance(exc, OSError) and exc.errno in FULL
+        full = isinstance(exc, OSError) and exc.errno in NO_ROOM
         ab.ended_by = "disk_full" if full else "error"
         why = (exc.strerror or str(exc)) if isinstance(exc, OSError) else str(exc)
         where = getattr(exc, "filename", None)

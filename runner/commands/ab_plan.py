@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from runner.commands.forecast_words import cost_words, time_words
+
 if TYPE_CHECKING:
     from runner.ab import Ab
     from runner.commands.ab_setup import Sides
     from runner.forecast import Forecast, RunForecast
-
-_ANSWER_S = 5.0  # of an example
 
 
 def forecast_of(ab: Ab, sides: Sides) -> Forecast:
@@ -35,7 +35,9 @@ def plan_text(ab: Ab, sides: Sides) -> str:
     for name, told in ab.sides.items():
         lines.append(f"  {name}: {told.model or 'the models of the rows'} at {told.base_url}: {told.load}")
     lines += [f"differs on purpose: {_declared(ab)}"] if ab.declared else []
-    lines += [f"requests: {_requests(found)}", f"time: {_time(found)}", f"cost: {_cost(found)}"]
+    lines += [f"requests: {_requests(found)}", f"time: {time_words(found, 'pair')}"]
+    why_not = found.a.why_no_cost or found.b.why_no_cost
+    lines += [f"cost: {cost_words(found, why_not)}"]
     return "\n".join([*lines, "nothing was sent"]) + "\n"
 
 
@@ -46,14 +48,6 @@ def plan_json(ab: Ab, sides: Sides) -> str:
         "forecast": msgspec.to_builtins(forecast_of(ab, sides)),
     }
     return msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n"
-
-
-def span(seconds: float) -> str:
-    """A length of time as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _asked(workload: Any, salt: str | None) -> Any:
@@ -78,24 +72,3 @@ def _requests(found: Forecast) -> str:
     a, b = each(found.a), each(found.b)
     per_run = f"each run {a}" if a == b else f"a run of a {a}; of b {b}"
     return per_run if found.requests is None else f"{found.requests:,} ({per_run})"
-
-
-def _time(found: Forecast) -> str:
-    if found.rounds is not None:
-        each = span(found.rounds * _ANSWER_S)
-        return (
-            f"that of {found.rounds:,.0f} answers one after the other: {each} where one takes {_ANSWER_S:g} s"
-        )
-    if found.seconds is None or found.most_s is None:
-        return "as fast as requests are answered: the first pair will tell"
-    return f"about {span(found.seconds)}, and at most {span(found.most_s)} where answers are slow to end"
-
-
-def _cost(found: Forecast) -> str:
-    if found.most_cost is None:
-        why = found.a.why_no_cost or found.b.why_no_cost
-        return f"not known: {why}"
-    text = f"at most {found.most_cost:,.4f} (every byte a token, every answer up to its limit)"
-    if found.likely_cost is not None:
-        text += f"; about {found.likely_cost:,.4f} with prompts as long as asked"
-    return f"{text}, in the currency of the prices"

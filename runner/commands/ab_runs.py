@@ -79,7 +79,7 @@ class Turns:
         self._ab.ended_by = "finished"
 
     def _announce(self, slot: Slot) -> None:
-        from runner.commands.ab_plan import span
+        from runner.commands.forecast_words import span
 
         left_s = self._progress.left_s()
         left = "" if left_s is None else f", about {span(left_s)} left"
@@ -90,7 +90,7 @@ class Turns:
         """Run one. Returns how it was asked to end all, where it was."""
         from runner.ab import completes_pair
         from runner.bench import run_bench
-        from runner.rundir import write_manifest
+        from runner.commands.bench_ending import close
 
         aim = self._aim(slot)
         settings = self._sides.settings
@@ -101,12 +101,8 @@ class Turns:
         try:
             outcome = run_bench([aim], self._sides.redact, settings, fit=self._fit, patient=patient)
         finally:
-            aim.opened.journal.close()
             slot.ended_by = aim.opened.session.ended_by or "error"
-            try:
-                write_manifest(aim.opened.path, aim.opened.manifest)
-            except OSError as exc:
-                say(f"warning: {aim.opened.path}/run.json could not be written: {exc.strerror}")
+            close(aim)
         self._fit = outcome.fit
         if aim.opened.session.counts.get("ok"):
             self._answered.add(slot.side)
@@ -118,12 +114,7 @@ class Turns:
 
         checked = self._sides.checked[slot.side]
         tags = {**self._tags, "pair": str(slot.pair), "side": slot.side}
-        aim = open_aim(checked, self._folder / slot.run, self._sides.settings, tags)
-        if slot.salt is not None:
-            aim.salt = slot.salt
-            aim.workload = aim.workload.salted(slot.salt)
-            aim.opened.session.options["salt"] = slot.salt
-        return aim
+        return open_aim(checked, self._folder / slot.run, self._sides.settings, tags, slot.salt)
 
     def _tell(self, slot: Slot, aim: Aim) -> None:
         """One line about a run that is over; more where it did not end as it should."""
@@ -134,7 +125,7 @@ class Turns:
 
         session = aim.opened.session
         if session.counts:  # else it never began
-            judge_answers(aim)
+            judge_answers(aim.opened.path)
             summary = summarize(aim.opened.path)
             refresh(aim.opened.path, summary)
             slot.validity = summary.bench.validity.level if summary.bench is not None else None

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from runner.commands.options import OPENAI
+from runner.commands.salt import is_salted, salt_notes
 
 if TYPE_CHECKING:
     from runner.ab import Ab, Side
@@ -23,14 +24,6 @@ if TYPE_CHECKING:
 # They are about who is asked, and never both sides' at once.
 _TREATMENT = ("target.base_url", "target.model")
 _KEYS = ("api_key", "api_key_env", "api_key_file")
-_NOT_SALTED = (
-    "rows say what they expect, so prompts are sent as they are: a prefix cache may know them from the run "
-    "before (--salt makes those of each run its own)"
-)
-_SALTED_FILE = (
-    "each prompt of the file begins with a line of six words that is the run's own, against prefix caches "
-    "(--no-salt leaves it out)"
-)
 
 
 class Sides(msgspec.Struct):
@@ -66,8 +59,8 @@ def make_sides(given: dict[str, Any]) -> Sides:
     with _saying_b():
         (b,) = check_targets(other, given_b, settings)
     declared = _declared(one, other)
-    salted = _is_salted(given["salt"], a, b)
-    notes += [*_notes(a, b, declared, settings), *_salt_notes(given["salt"], a, b)]
+    salted = is_salted(given["salt"], a, b)
+    notes += [*_notes(a, b, declared, settings), *salt_notes(given["salt"], "run", a, b)]
     return Sides(
         checked={"a": a, "b": b},
         settings=settings,
@@ -172,24 +165,6 @@ def _declared(one: Scenario, other: Scenario) -> dict[str, dict[Any, Any]]:
     from scenarios.differences import differences
 
     return {key: {"a": a, "b": b} for key, (a, b) in differences(one, other).items()}
-
-
-def _is_salted(asked: bool | None, a: Checked, b: Checked) -> bool:
-    """Whether prompts are salted: unless answers are judged, for then the question is to stay as it is."""
-    return asked if asked is not None else not _expecting(a, b)
-
-
-def _expecting(a: Checked, b: Checked) -> bool:
-    return any(side.workload.describe().expects for side in (a, b))
-
-
-def _salt_notes(asked: bool | None, a: Checked, b: Checked) -> list[str]:
-    if asked is not None:
-        return []
-    if _expecting(a, b):
-        return [_NOT_SALTED]
-    files = any(side.workload.describe().kind == "file" for side in (a, b))
-    return [_SALTED_FILE] if files else []
 
 
 def _notes(a: Checked, b: Checked, declared: dict[str, Any], settings: Settings) -> list[str]:

@@ -128,17 +128,13 @@ def _note(notes: list[str]) -> None:
 
 def _run(made: Made, given: dict[str, Any]) -> int:
     from runner.bench import run_bench
-    from runner.commands.bench_ending import finish
-    from runner.rundir import link_latest, write_manifest
+    from runner.commands.bench_ending import close, finish
+    from runner.rundir import link_latest
 
     link_latest(made.aims[0].opened.path)
     try:
         run_bench(made.aims, made.redact, made.settings)
     finally:
         for aim in made.aims:
-            aim.opened.journal.close()
-            try:
-                write_manifest(aim.opened.path, aim.opened.manifest)
-            except OSError as exc:
-                say(f"warning: {aim.opened.path}/run.json could not be written: {exc.strerror}")
+            close(aim)
     return finish(made, given)

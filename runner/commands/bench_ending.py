@@ -30,7 +30,7 @@ def finish(made: Made, given: dict[str, Any]) -> int:
     stopped = 0
     try:
         for aim in made.aims:
-            judge_answers(aim)
+            judge_answers(aim.opened.path)
         summaries = _summaries(made.aims)
         if given["calibrate"]:
             # What was measured is safe, and shown, whatever becomes of this.
@@ -52,14 +52,27 @@ def finish(made: Made, given: dict[str, Any]) -> int:
     return min(codes, key=_ORDER.index)
 
 
-def judge_answers(aim: Aim) -> None:
+def close(aim: Aim) -> None:
+    """Close its journal, and keep how its session ended; where that cannot be written, it is said."""
+    from runner.rundir import write_manifest
+
+    aim.opened.journal.close()
+    try:
+        write_manifest(aim.opened.path, aim.opened.manifest)
+    except OSError as exc:
+        say(f"warning: {aim.opened.path}/run.json could not be written: {exc.strerror}")
+
+
+def judge_answers(run: Path) -> None:
     """Hold the answers against what their rows expect: they are all in the journal by now."""
+    from reports.bench_part import own_thresholds
     from reports.expect import expectations
     from runner.commands.judged import expects_something
-    from scenarios.thresholds import parse_all
+    from runner.store import load_manifest
 
-    if expects_something(aim.opened.manifest):
-        expectations(aim.opened.path, parse_all(aim.scenario.thresholds))
+    manifest = load_manifest(run)
+    if expects_something(manifest):
+        expectations(run, own_thresholds(manifest))
 
 
 def _write_verdicts(summaries: list[Summary], given: dict[str, Any]) -> None:

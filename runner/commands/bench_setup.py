@@ -157,8 +157,10 @@ def notes_on(checked: Checked, settings: Settings, targets: int = 1) -> list[str
     ]
 
 
-def open_aim(checked: Checked, path: Path, settings: Settings, tags: dict[str, str]) -> Aim:
-    """Make the run directory of a target.
+def open_aim(
+    checked: Checked, path: Path, settings: Settings, tags: dict[str, str], salt: str | None = None
+) -> Aim:
+    """Make the run directory of a target. `salt`: what its prompts begin with.
 
     Raises:
         StoreError: there is something there already.
@@ -167,12 +169,16 @@ def open_aim(checked: Checked, path: Path, settings: Settings, tags: dict[str, s
 
     if checked.name:
         tags.setdefault("target", checked.name)
+    opened = _open(checked, path, settings, tags)
+    if salt is not None:
+        opened.session.options["salt"] = salt
     return Aim(
         name=checked.name,
         scenario=checked.scenario,
-        opened=_open(checked, path, settings, tags),
+        opened=opened,
         target=checked.target,
-        workload=checked.workload,
+        workload=checked.workload if salt is None else checked.workload.salted(salt),
+        salt=salt,
         rows=checked.rows,
         course=checked.course,
         prices=checked.prices,

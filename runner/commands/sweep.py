@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,12 +22,11 @@ from runner.commands.options import (
     timers,
     waits_until_ready,
 )
+from runner.commands.salt import salts
 
 if TYPE_CHECKING:
     from runner.commands.sweep_runs import Points
     from runner.commands.sweep_setup import Plan
-
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @click.command("sweep")
@@ -69,12 +67,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 )
 @one_endpoint
 @load_flags
-@click.option(
-    "--salt/--no-salt",
-    default=None,
-    help="Have each point's prompts begin with words of its own, of equal length, against prefix caches "
-    "(default: yes, unless rows say what they expect).",
-)
+@salts("point")
 @click.option(
     "--dry-run", is_flag=True, help="Say how many points, how long, what it may cost; send nothing."
 )
@@ -181,6 +174,8 @@ def _run(folder: Path, plan: Plan, given: dict[str, Any]) -> int:
 
 def _make(points: Points, plan: Plan) -> None:
     """Run the points; whatever ends them, what there is is shown."""
+    from runner.journal import NO_ROOM
+
     try:
         points.run()
     except KeyboardInterrupt:
@@ -188,7 +183,7 @@ def _make(points: Points, plan: Plan) -> None:
     except SystemExit:  # SIGTERM between two points, which has said so; during one, the run sees to it
         plan.sweep.ended_by = "terminated"
     except OSError as exc:
-        plan.sweep.ended_by = "disk_full" if exc.errno in _NO_ROOM else "error"
+        plan.sweep.ended_by = "disk_full" if exc.errno in NO_ROOM else "error"
         where = f" ({exc.filename})" if exc.filename else ""
         say(f"streamgauge: the next point could not be written: {exc.strerror or exc}{where}")
 

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from runner.commands.ab_plan import span
+from runner.commands.forecast_words import cost_words, time_words
 from runner.commands.options import plural
 
 if TYPE_CHECKING:
     from runner.commands.sweep_setup import Plan
     from runner.forecast import RunForecast
-
-_ANSWER_S = 5.0  # of an example
 
 
 class Forecast(msgspec.Struct, kw_only=True):
@@ -33,19 +31,21 @@ class Forecast(msgspec.Struct, kw_only=True):
 
 def forecast_of(plan: Plan) -> Forecast:
     """What the sweep will take, warm-up and probes included."""
+    from runner.forecast import total
+
     found = _of_points(plan)
-    seconds = _sum([one.seconds for one in found])
+    seconds = total([one.seconds for one in found])
     grace_s = sum(one.grace_s for one in found)
-    requests = _sum([one.requests for one in found])
+    requests = total([one.requests for one in found])
     return Forecast(
         points=len(found),
         at_most=plan.search is not None,
         requests=None if requests is None else int(requests),
         seconds=seconds,
         most_s=None if seconds is None else seconds + grace_s,
-        rounds=_sum([one.rounds for one in found]),
-        most_cost=_sum([one.most_cost for one in found]),
-        likely_cost=_sum([one.likely_cost for one in found]),
+        rounds=total([one.rounds for one in found]),
+        most_cost=total([one.most_cost for one in found]),
+        likely_cost=total([one.likely_cost for one in found]),
         why_no_cost=next((one.why_no_cost for one in found if one.why_no_cost), None),
     )
 
@@ -80,7 +80,8 @@ def plan_text(plan: Plan) -> str:
     if len(plan.sweep.points) > 12:
         lines.append(f"  and {len(plan.sweep.points) - 12} more")
     requests = "as many as are answered in the time" if found.requests is None else f"{found.requests:,}"
-    lines += [f"requests: {requests}", f"time: {_time(found)}", f"cost: {_cost(found)}", "nothing was sent"]
+    lines += [f"requests: {requests}", f"time: {time_words(found, 'points', at_most=found.at_most)}"]
+    lines += [f"cost: {cost_words(found, found.why_no_cost)}", "nothing was sent"]
     return "\n".join(lines) + "\n"
 
 
@@ -91,29 +92,3 @@ def plan_json(plan: Plan) -> str:
         "forecast": msgspec.to_builtins(forecast_of(plan)),
     }
     return msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n"
-
-
-def _time(found: Forecast) -> str:
-    if found.rounds is not None:
-        each = span(found.rounds * _ANSWER_S)
-        return (
-            f"that of {found.rounds:,.0f} answers one after the other: {each} where one takes {_ANSWER_S:g} s"
-        )
-    if found.seconds is None or found.most_s is None:
-        return "as fast as requests are answered: the first points will tell"
-    about = "at most about" if found.at_most else "about"
-    return f"{about} {span(found.seconds)}, and {span(found.most_s)} where answers are slow to end"
-
-
-def _cost(found: Forecast) -> str:
-    if found.most_cost is None:
-        return f"not known: {found.why_no_cost}"
-    text = f"at most {found.most_cost:,.4f} (every byte a token, every answer up to its limit)"
-    if found.likely_cost is not None:
-        text += f"; about {found.likely_cost:,.4f} with prompts as long as asked"
-    return f"{text}, in the currency of the prices"
-
-
-def _sum(values: list[Any]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None

@@ -89,7 +89,7 @@ class Points:
 
     def _announce(self, point: Point) -> None:
         from reports.sweep import shown
-        from runner.commands.ab_plan import span
+        from runner.commands.forecast_words import span
 
         sweep = self._sweep
         where = ", ".join(f"{key}={shown(value)}" for key, value in point.values.items())
@@ -108,7 +108,7 @@ class Points:
     def _one(self, point: Point) -> str | None:
         """Run it. Returns how it was asked to end all, where it was."""
         from runner.bench import run_bench
-        from runner.rundir import write_manifest
+        from runner.commands.bench_ending import close
 
         aim, whom = self._aim(point)
         settings = self._plan.settings
@@ -118,12 +118,8 @@ class Points:
         try:
             outcome = run_bench([aim], self._plan.redact, settings, fit=self._fits.get(whom))
         finally:
-            aim.opened.journal.close()
             point.ended_by = aim.opened.session.ended_by or "error"
-            try:
-                write_manifest(aim.opened.path, aim.opened.manifest)
-            except OSError as exc:
-                say(f"warning: {aim.opened.path}/run.json could not be written: {exc.strerror}")
+            close(aim)
         session = aim.opened.session
         if session.counts.get("ok"):
             self._fits[whom] = outcome.fit
@@ -139,11 +135,7 @@ class Points:
 
         checked = check_point(self._plan, changes_of(self._plan, point))
         tags = {**dict(self._plan.given["tags"]), "point": point.run.partition("-")[0]}
-        aim = open_aim(checked, self._folder / point.run, self._plan.settings, tags)
-        if point.salt is not None:
-            aim.salt = point.salt
-            aim.workload = aim.workload.salted(point.salt)
-            aim.opened.session.options["salt"] = point.salt
+        aim = open_aim(checked, self._folder / point.run, self._plan.settings, tags, point.salt)
         target = checked.scenario.target
         return aim, (target.base_url, target.model, target.api)
 
@@ -152,10 +144,11 @@ class Points:
         from reports.metrics import summarize
         from reports.sweep import Planned, point_of, standing
         from reports.sweep_tables import line
+        from runner.commands.bench_ending import judge_answers
         from runner.commands.report import refresh
 
         run = self._folder / point.run
-        self._judge_answers(run)
+        judge_answers(run)
         summary = summarize(run)
         refresh(run, summary)
         self.summaries[point.run] = summary
@@ -163,13 +156,3 @@ class Points:
         point.validity = summary.bench.validity.level if summary.bench is not None else None
         point.meets, point.why = held.meets, held.why
         say(f"{point.run}: {line(point_of(Planned(run=point.run, values=point.values, summary=summary)))}")
-
-    def _judge_answers(self, run: Path) -> None:
-        from reports.bench_part import own_thresholds
-        from reports.expect import expectations
-        from runner.commands.judged import expects_something
-        from runner.store import load_manifest
-
-        manifest = load_manifest(run)
-        if expects_something(manifest):
-            expectations(run, own_thresholds(manifest))

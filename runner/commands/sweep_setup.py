@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from runner.commands.options import plural
+from runner.commands.salt import is_salted, salt_notes
 
 if TYPE_CHECKING:
     from runner.commands.bench_setup import Checked
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
 _BY = {"rate": ("load", "rate"), "concurrency": ("load", "concurrency")}
 _FIRST, _MOST = 1.0, 1024.0
 _LEAST_TOLERANCE, _MOST_TOLERANCE = 0.005, 1.0
-_NOT_SALTED = (
-    "rows say what they expect, so prompts are sent as they are: a prefix cache may know them from the point "
-    "before (--salt makes those of each point its own)"
-)
-
-_SALTED_FILE = (
-    "each prompt of the file begins with a line of six words that is the point's own, against prefix caches "
-    "(--no-salt leaves it out)"
-)
 
 
 class SweepError(ValueError):
@@ -74,9 +66,9 @@ def make_plan(given: dict[str, Any]) -> Plan:
     ends = _changes_of(axes, until)
     checked = [check_point(plan, changes) for changes in ends]
     first = checked[0]
-    salted = _is_salted(given["salt"], first)
+    salted = is_salted(given["salt"], first)
     plan.redact = Redactor(sorted({secret for one in checked for secret in one.secrets}))
-    plan.notes += [*notes_on(first, plan.settings), *_notes(plan, first)]
+    plan.notes += [*notes_on(first, plan.settings), *salt_notes(given["salt"], "point", first)]
     plan.notes += [note for note in (withheld_key(first.target, ""),) if note is not None]
     plan.sweep = Sweep(
         created=now_text(),
@@ -270,19 +262,6 @@ def _told(axes: list[Axis]) -> list[Any]:
     ]
 
 
-def _is_salted(asked: bool | None, first: Checked) -> bool:
-    return asked if asked is not None else not first.workload.describe().expects
-
-
-def _notes(plan: Plan, first: Checked) -> list[str]:
-    told = first.workload.describe()
-    if plan.given["salt"] is not None or told.kind != "file":
-        return []
-    if told.expects:
-        return [_NOT_SALTED]
-    return [_SALTED_FILE]
-
-
 _NOT_COMPARED = {"prompts.file", "prompts.tokenizer", "description"}
 
 
@@ -300,7 +279,7 @@ def _fingerprint(plan: Plan, first: Checked, axes: list[Axis]) -> dict[str, Any]
         "timeouts_s": msgspec.to_builtins(settings.timeouts),
         "include_usage": settings.include_usage,
         "proxy": plan.given["proxy"] is not None,
-        "salted": _is_salted(plan.given["salt"], first),
+        "salted": is_salted(plan.given["salt"], first),
         "file_sha256": told.sha256,
         "tags": dict(plan.given["tags"]),
     }

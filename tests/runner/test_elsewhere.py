@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from runner.bulk import run_bulk
 from runner.far_worker import FarWorker
@@ -72,6 +77,26 @@ class Nearby:
         return Node(number, near, {"node": "near"}, facts, await measure(near.clock), start, take)
 
 
+class Slow(Nearby):
+    """One on which only the first of two comes up; the run is told to stop while the other is waited for."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(None, None)
+        self.nodes: list[Node] = []
+        self.ended: list[int] = []
+        self._signal = number
+
+    async def launch(self, number: int, start: Start, take: Callable[[Any], None]) -> Node:
+        if number == 1:
+            try:
+                os.kill(os.getpid(), self._signal)
+                await asyncio.Event().wait()
+            finally:
+                self.ended.append(number)
+        self.nodes.append(await super().launch(number, start, take))
+        return self.nodes[-1]
+
+
 def send(path: Path, plan: Plan, base_url: str, cluster: Nearby | None, workers: int = 1) -> Any:
     run = opened(path, plan, url=base_url)
     target = make_target(base_url, "sk-secret")
@@ -119,6 +144,22 @@ def test_a_node_that_is_lost_costs_no_row_and_doubles_none(here: Path, mock: Ser
     assert session["nodes"][1]["lost"] == "was lost on node near"
     (died,) = [worker for worker in session["gauge"]["workers"] if "died" in worker]
     assert (died["shard"], died["replaced"]) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("number", "ended_by"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")]
+)
+def test_a_signal_while_workers_start_waits_for_none_of_them(
+    here: Path, mock: Servers, number: int, ended_by: str
+) -> None:
+    plan, server, cluster = planned(here, "one", "two"), mock(echo=True), Slow(number)
+    engine = send(here / "far", plan, server.base_url, cluster, workers=2)
+    assert (engine.ended_by, last(here / "far")["ended_by"]) == (ended_by, ended_by)
+    assert cluster.ended == [1]
+    assert [node.ended.done() for node in cluster.nodes] == [True]
+    assert (server.completions, journal_of(here / "far")) == (0, [])
+    send(here / "far", plan, server.base_url, Nearby(None), workers=1)
+    assert len(content(here / "far")) == 2
 
 
 def test_with_no_node_left_the_run_stops_and_goes_on_later(here: Path, mock: Servers) -> None:

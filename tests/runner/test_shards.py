@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -104,6 +105,53 @@ def test_a_loop_that_ends_takes_its_workers_with_it() -> None:
 
     run(main())
     assert not _runs(pids[0])
+
+
+def test_where_the_start_is_given_up_no_worker_is_left() -> None:
+    async def main() -> tuple[Worker, bool]:
+        begun: list[Worker] = []
+        here = asyncio.Event()
+
+        async def first() -> Worker:
+            begun.append(await start("lingers"))
+            here.set()
+            return begun[0]
+
+        never = asyncio.get_running_loop().create_future()
+        starting = asyncio.create_task(start_workers([first(), never]))
+        await here.wait()
+        starting.cancel()
+        await asyncio.wait({starting})
+        return begun[0], starting.cancelled() and begun[0].ended.done()
+
+    worker, is_over = run(main())
+    assert is_over
+    assert not _runs(worker.pid)
+
+
+def test_a_process_nobody_waits_for_any_more_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[subprocess.Popen[bytes]] = []
+    spawn, forking, go = shards._spawn, threading.Event(), threading.Event()
+
+    def slow(*given: Any) -> subprocess.Popen[bytes]:
+        forking.set()
+        assert go.wait(30)
+        made.append(spawn(*given))
+        return made[0]
+
+    monkeypatch.setattr(shards, "_spawn", slow)
+
+    async def main() -> None:
+        starting = asyncio.create_task(start("lingers"))
+        assert await asyncio.to_thread(forking.wait, 30)
+        starting.cancel()
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.wait({starting})
+        assert starting.cancelled()
+
+    run(main())
+    assert made[0].returncode == -9
 
 
 def test_how_a_job_ended_is_told() -> None:

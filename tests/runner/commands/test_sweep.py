@@ -48,6 +48,7 @@ def truth(monkeypatch: pytest.MonkeyPatch) -> Believe:
     Returns the directories of those that ran.
     """
     from reports import metrics, sweep
+    from runner.commands import bench_ending
     from runner.commands.sweep_runs import Points
 
     golden, ran = metrics.summarize(GOLDEN), list[str]()
@@ -75,7 +76,7 @@ def truth(monkeypatch: pytest.MonkeyPatch) -> Believe:
             return sweep.Standing(fit=met != "INVALID", stable=True, meets=known, why=why)
 
         monkeypatch.setattr(Points, "_one", one)
-        monkeypatch.setattr(Points, "_judge_answers", lambda *_: None)
+        monkeypatch.setattr(bench_ending, "judge_answers", lambda _: None)
         monkeypatch.setattr(metrics, "summarize", summarize)
         monkeypatch.setattr(sweep, "standing", standing)
         return ran
