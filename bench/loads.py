@@ -36,7 +36,7 @@ HEADINGS = (
     "memory",
     "the bench's own word",
 )
-_FIT = {0: "OK", 97: "INVALID", 98: "OK", 99: "OK"}
+_CODES = {0, 97, 98, 99}
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -141,12 +141,12 @@ def _run(folder: Path, load: Load, workers: int, tokens: int) -> Result:
         spent = watched(command, folder)
         code, cpu_s, peak_mb = spent.code, spent.cpu_s, spent.peak_mb
         logged = entries(log, since, count)
-    if code not in _FIT:
+    if code not in _CODES:
         raise BenchError((folder / SAID).read_text()[-2000:])
-    return _result(folder, logged, code, cpu_s, peak_mb)
+    return _result(folder, logged, cpu_s, peak_mb)
 
 
-def _result(folder: Path, logged: list[dict[str, Any]], code: int, cpu_s: float, peak_mb: float) -> Result:
+def _result(folder: Path, logged: list[dict[str, Any]], cpu_s: float, peak_mb: float) -> Result:
     times = our_times(folder / "run", logged)
     first = min(entry["first_token_sent_ns"] for entry in logged)
     last = max(entry["first_token_sent_ns"] + entry["token_us"][-1] * 1000 for entry in logged)
@@ -160,16 +160,14 @@ def _result(folder: Path, logged: list[dict[str, Any]], code: int, cpu_s: float,
         cpu_s=cpu_s,
         events=events,
         peak_mb=peak_mb,
-        word=_word(folder / "run", code),
+        word=word_of(folder / "run"),
     )
 
 
-def _word(run: Path, code: int) -> str:
-    try:
-        said = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-        return str(said["validity"]["verdict"]).upper()
-    except (OSError, KeyError, TypeError, ValueError):
-        return _FIT[code]
+def word_of(run: Path) -> str:
+    """Whether the bench calls its client fit: OK, WARN or INVALID."""
+    said = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    return str(said["bench"]["validity"]["level"])
 
 
 def _ms(value: float | None) -> str:
