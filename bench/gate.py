@@ -24,7 +24,8 @@ from typing import Any
 
 import msgspec
 
-from bench.children import STREAMGAUGE, BenchError, mock
+from bench.children import STREAMGAUGE, BenchError, env, mock
+from bench.table import markdown
 
 PLACE = Path(__file__).parent.parent / ".bench"
 # 15 % of it is far above what the mock's timers and this machine add by themselves.
@@ -157,7 +158,7 @@ def _gate(folder: Path, kind: str, a: str, b: str, scale: Scale) -> Gated:
     command += ["--input-tokens", "64", "--output-tokens", "8", "--json", "-o", str(folder)]
     began = time.monotonic()
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIMIT_S, check=False, env=_env()
+        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIMIT_S, check=False, env=env()
     )
     wall_s = time.monotonic() - began
     if done.returncode not in WORDS:
@@ -168,29 +169,14 @@ def _gate(folder: Path, kind: str, a: str, b: str, scale: Scale) -> Gated:
     return Gated(kind, done.returncode, wall_s, verdicts.get("ttft", {}), failed)
 
 
-def _env() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.lower().endswith("_proxy") and not name.startswith("OPENAI_")
-    }
-
-
 # -- what is shown
 
 
 def summary_table(gates: Sequence[Gated]) -> str:
     """A row a kind."""
-    rows = [
-        [
-            "gates",
-            "b's TTFT",
-            *WORDS.values(),
-            "ttft: median change",
-            "ttft: smallest to largest",
-            "a gate took",
-        ]
-    ]
+    changes = ("ttft: median change", "ttft: smallest to largest")
+    head = ["gates", "b's TTFT", *WORDS.values(), *changes, "a gate took"]
+    rows = []
     for kind, slower in (("A/A", "the same"), ("A/B", f"+{SLOWER - 1:.0%}")):
         of_kind = [gated for gated in gates if gated.kind == kind]
         count = Counter(gated.word for gated in of_kind)
@@ -200,12 +186,12 @@ def summary_table(gates: Sequence[Gated]) -> str:
         took = f"{statistics.median([gated.wall_s for gated in of_kind]):.0f} s" if of_kind else "n/a"
         cells = [str(count[word]) for word in WORDS.values()]
         rows.append([f"{len(of_kind)} {kind}", slower, *cells, middle, span, took])
-    return _markdown(rows)
+    return markdown(head, rows)
 
 
 def gates_table(gates: Sequence[Gated]) -> str:
     """A row a gate."""
-    rows = [["gate", "verdict", "FAILs", "ttft of a", "ttft of b", "change", "worse by"]]
+    rows = []
     for number, gated in enumerate(gates, 1):
         ttft = gated.ttft
         rows.append(
@@ -219,7 +205,7 @@ def gates_table(gates: Sequence[Gated]) -> str:
                 f"{_share(ttft.get('low'))} to {_share(ttft.get('high'))}",
             ]
         )
-    return _markdown(rows)
+    return markdown(["gate", "verdict", "FAILs", "ttft of a", "ttft of b", "change", "worse by"], rows)
 
 
 def _line(gated: Gated) -> str:
@@ -234,11 +220,6 @@ def _ms(value: float | None) -> str:
 
 def _share(value: float | None) -> str:
     return "n/a" if value is None else f"{value:+.1%}"
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    head, *rest = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([head, f"| {' | '.join(['---'] * len(rows[0]))} |", *rest])
 
 
 def _about(scale: Scale) -> str:

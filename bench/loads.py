@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from bench.children import STREAMGAUGE, BenchError, mock
+from bench.table import markdown
 from bench.times import entries, our_times, percentile
 from bench.watched import SAID, Watched, watched
 
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", metavar="WORDS", help="loads whose name holds this")
     parser.add_argument("--workers", type=int, metavar="N", help="with so many, and no other number")
     given = parser.parse_args(arguments)
-    rows: list[tuple[str, ...]] = [HEADINGS]
+    rows: list[tuple[str, ...]] = []
     failed = False
     for load in LOADS:
         if given.only and given.only not in load.name:
@@ -104,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"shared with the mock server, load {os.getloadavg()[0]:.1f} at the end; "
         f"Python {platform.python_version()}."
     )
-    table = _markdown(rows)
+    table = markdown(HEADINGS, rows, numbers=range(1, 8))
     print(f"{about}\n\n{table}")
     PLACE.mkdir(exist_ok=True)
     (PLACE / ("loads.md" if given.only is None else "loads-partial.md")).write_text(f"{about}\n\n{table}\n")
@@ -159,7 +160,7 @@ def _result(folder: Path, logged: list[dict[str, Any]], spent: Watched) -> Resul
         cpu_s=spent.cpu_s,
         events=events,
         peak_mb=spent.peak_mb,
-        word=word(folder / "run"),
+        word=word_of(folder / "run"),
     )
 
 
@@ -180,7 +181,7 @@ def benched(folder: Path, url: str, streams: int, requests: int, tokens: int, wo
     return spent
 
 
-def word(run: Path) -> str:
+def word_of(run: Path) -> str:
     """What a bench said of its own fitness: OK, WARN or INVALID."""
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     return str(summary["bench"]["validity"]["level"])
@@ -188,11 +189,6 @@ def word(run: Path) -> str:
 
 def _ms(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.2f} ms"
-
-
-def _markdown(rows: list[tuple[str, ...]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |", *lines[1:]])
 
 
 if __name__ == "__main__":

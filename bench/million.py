@@ -25,6 +25,7 @@ import msgspec
 
 from bench.children import STREAMGAUGE, BenchError, env, mock
 from bench.clients import write_prompts
+from bench.table import markdown
 from bench.watched import SAID, cpu_s, family, watched
 
 PLACE = Path(__file__).parent.parent / ".bench"
@@ -92,7 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
         f"{os.cpu_count()} cores shared with the mock server, load {before:.1f} before; "
         f"Python {platform.python_version()}."
     )
-    table = _markdown(kept)
+    rows = [_cells(name, step) for name, step in kept.steps.items()]
+    table = markdown(HEADINGS, rows, numbers=range(1, 5))
     print(f"{about}\n\n{table}")
     PLACE.mkdir(exist_ok=True)
     name = "million.md" if given.rows == 1_000_000 else "million-partial.md"
@@ -198,12 +200,6 @@ class _Million:
         for journal in self.big.glob("records*.jsonl"):
             os.link(journal, twin / journal.name)
         return self._spent(["compare", str(self.big), str(twin)], (0, 98, 99))
-
-
-def _markdown(kept: Kept) -> str:
-    lines = [f"| {' | '.join(HEADINGS)} |", "| --- | ---: | ---: | ---: | ---: | --- | --- |"]
-    lines += [f"| {' | '.join(_cells(name, step))} |" for name, step in kept.steps.items()]
-    return "\n".join(lines)
 
 
 def _cells(name: str, step: Step) -> tuple[str, ...]:

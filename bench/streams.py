@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.children import BenchError, mock
-from bench.loads import benched, word
-from bench.table import Row, quantity
+from bench.loads import benched, word_of
+from bench.table import Row, markdown, quantity
 from bench.watched import Watched, family, peak_mb
 
 PLACE = Path(__file__).parent.parent / ".bench"
@@ -49,21 +49,18 @@ def main(arguments: list[str] | None = None) -> int:
         f"server, load {os.getloadavg()[0]:.1f} at the end; Python {platform.python_version()}. "
         f"The bench's own word: {said}."
     )
-    table = _markdown(rows)
+    table = markdown(("measure", "", "goal", "met"), map(_cells, rows), numbers=(1, 2))
     print(f"{about}\n\n{table}")
     PLACE.mkdir(exist_ok=True)
     (PLACE / "streams.md").write_text(f"{about}\n\n{table}\n", encoding="utf-8")
     return 0
 
 
-def _markdown(rows: list[Row]) -> str:
-    lines = ["| measure | | goal | met |", "| --- | ---: | ---: | --- |"]
-    for row in rows:
-        goal = "" if row.goal is None else f"<= {row.goal:,.0f} {row.unit}".rstrip()
-        met = "" if row.met is None else "yes" if row.met else "missed"
-        value = f"{row.ours:,.0f}" if not row.unit else quantity(row.ours, row.unit)
-        lines.append(f"| {row.measure} | {value} | {goal} | {met} |")
-    return "\n".join(lines)
+def _cells(row: Row) -> tuple[str, ...]:
+    goal = "" if row.goal is None else f"<= {row.goal:,.0f} {row.unit}".rstrip()
+    met = "" if row.met is None else "yes" if row.met else "missed"
+    value = f"{row.ours:,.0f}" if not row.unit else quantity(row.ours, row.unit)
+    return row.measure, value, goal, met
 
 
 def _lower_file_limit() -> None:
@@ -80,7 +77,7 @@ def _hold(folder: Path, streams: int, tokens: int, workers: int) -> tuple[list[R
         spent = benched(folder, url, streams, streams, tokens, workers)
         server_mb = sum(map(peak_mb, family(os.getpid())[1:]))
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    return _rows(summary, run, spent, server_mb, streams, tokens), word(run)
+    return _rows(summary, run, spent, server_mb, streams, tokens), word_of(run)
 
 
 def _rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -47,8 +48,14 @@ def text_table(rows: list[Row]) -> str:
 
 def markdown_table(rows: list[Row]) -> str:
     """For the README."""
-    lines = [_line(HEADINGS), _line(("---", *["---:"] * 5, "---"))]
-    return "\n".join(lines + [_line(_cells(row)) for row in rows])
+    return markdown(HEADINGS, map(_cells, rows), numbers=range(1, 6))
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
+    """Rows of cells; the columns at the places `numbers` stand to the right."""
+    right = set(numbers)
+    rule = ["---:" if place in right else "---" for place in range(len(head))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
 def quantity(value: float, unit: str) -> str:
@@ -57,10 +64,6 @@ def quantity(value: float, unit: str) -> str:
         return "n/a"
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f} {unit}"
-
-
-def _line(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _share(value: float) -> str:

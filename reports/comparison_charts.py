@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 from msgspec import Struct
 
 from reports.axes import ms_axis
@@ -19,9 +20,6 @@ from reports.metric_verdicts import amount_of
 from reports.page import Absent, Chart, plotly_text
 from reports.palette import BLUE, GREEN, GREY, ORANGE, RED
 from reports.sides import Run
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 BASE, NEW = "BASE", "NEW"
 _COLOURS = {BASE: BLUE, NEW: ORANGE}
@@ -41,8 +39,6 @@ Drawn = Chart | Absent
 
 def effects(verdicts: Sequence[MetricVerdict]) -> Drawn:
     """Each effect with its interval, as a share of what is allowed."""
-    import plotly.graph_objects as go
-
     title = "How much worse, against what is allowed"
     known = [one for one in verdicts if one.effect is not None]
     if not known:
@@ -106,8 +102,6 @@ def _effect_range(known: Sequence[MetricVerdict]) -> list[float]:
 
 
 def _effect_trace(some: Sequence[MetricVerdict], word: str, colour: str, symbol: str) -> go.Scatter:
-    import plotly.graph_objects as go
-
     low, middle, high = np.array([_parts(one) for one in some]).T
     return go.Scatter(
         x=middle,
@@ -193,8 +187,6 @@ def _as_shown(gate: Gate, value: float) -> float:
 
 
 def _dots(gate: Gate, points: dict[str, list[_Point | None]], paired: bool) -> Drawn:
-    import plotly.graph_objects as go
-
     title = f"{gate.label}, run by run"
     known = {side: [one for one in found if one is not None] for side, found in points.items()}
     values = [one.value for found in known.values() for one in found]
@@ -234,8 +226,6 @@ def _step(runs: int) -> int:
 
 def _joined(points: dict[str, list[_Point | None]]) -> go.Scatter:
     """One trace for the lines of all pairs."""
-    import plotly.graph_objects as go
-
     x: list[float | None] = []
     y: list[float | None] = []
     for one, other in zip(points[BASE], points[NEW], strict=True):
@@ -247,8 +237,6 @@ def _joined(points: dict[str, list[_Point | None]]) -> go.Scatter:
 
 
 def _dots_trace(side: str, found: Sequence[_Point], unit: str) -> go.Scatter:
-    import plotly.graph_objects as go
-
     return go.Scatter(
         x=[one.place for one in found],
         y=[one.value for one in found],
@@ -294,8 +282,6 @@ def _dots_said(
 
 def distribution(compared: Compared, shift: Shift) -> Drawn:
     """The empirical distribution of a time on both sides; failures count, as answers that never came."""
-    import plotly.graph_objects as go
-
     metric = shift.metric
     title = f"{metric}, all requests"
     sides = {BASE: compared.sides.base, NEW: compared.sides.new}
@@ -348,8 +334,6 @@ def _unserved(runs: Sequence[Run], metric: str) -> int:
 
 def _thin(side: str, curves: Sequence[tuple[Floats, Floats] | None]) -> go.Scatter:
     """One trace for the curves of all runs of a side."""
-    import plotly.graph_objects as go
-
     gap = np.array([np.nan])
     x, y = ([part for one in curves if one is not None for part in (one[axis][::4], gap)] for axis in (0, 1))
     return go.Scatter(
@@ -365,8 +349,6 @@ def _thin(side: str, curves: Sequence[tuple[Floats, Floats] | None]) -> go.Scatt
 
 def _whole(side: str, curves: Sequence[tuple[Floats, Floats] | None]) -> go.Scatter:
     """The mixture of a side's runs, each counting the same."""
-    import plotly.graph_objects as go
-
     known = [one for one in curves if one is not None]
     x = np.unique(np.concatenate([at for at, _ in known])) if known else np.empty(0)
     if len(x) > 4 * len(_SHARES):

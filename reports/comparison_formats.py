@@ -8,8 +8,8 @@ import msgspec
 
 from reports import markdown, text
 from reports.bench_tables import Section
-from reports.cells import NONE, counts, number, several, share
-from reports.comparison import Comparison, MetricVerdict, RunNoise, Shift, Side
+from reports.cells import NONE, count, counts, number, several, share
+from reports.comparison import Comparison, MetricVerdict, Shift, Side
 from reports.layout import Fact, Table
 from reports.metric_verdicts import amount_of
 
@@ -44,6 +44,43 @@ def shown_interval(verdict: MetricVerdict) -> str:
     return f"{amount_of(verdict.scale, verdict.low)} to {amount_of(verdict.scale, verdict.high)}"
 
 
+def judged_apart(comparison: Comparison) -> bool:
+    """Whether each metric has a verdict, and words, of its own."""
+    return comparison.unfit is None and all(one.declared for one in comparison.fingerprints)
+
+
+def shown_dropped(comparison: Comparison) -> list[str]:
+    """Which runs are in no verdict, and why."""
+    return [
+        f"{one.run}{f' (and with it pair {one.pair})' if one.pair else ''} is INVALID: {one.words}"
+        for one in comparison.dropped
+    ]
+
+
+def shown_changes(shift: Shift) -> list[str]:
+    """How NEW differs from BASE, percentile by percentile."""
+    return [
+        NONE if not b or n is None else amount_of("ratio", n / b - 1)
+        for b, n in zip(shift.base, shift.new, strict=True)
+    ]
+
+
+def noise_table(comparison: Comparison) -> tuple[str, Table]:
+    """Its title, and how far each metric goes from run to run; without rows where that is not known."""
+    rows = [
+        [
+            name,
+            count(found.runs),
+            amount_of(found.scale, found.spread, sign=False),
+            NONE if found.least is None else amount_of(found.scale, found.least, sign=False),
+        ]
+        for name, found in comparison.noise.items()
+    ]
+    more = f" and {several(len(comparison.noise_runs), 'stored run')}" if comparison.noise_runs else ""
+    title = f"Noise from run to run, of BASE{more}"
+    return title, Table(["metric", "runs", "spread", "six pairs show from"], rows)
+
+
 def _table(comparison: Comparison) -> Table:
     rows = [
         [
@@ -61,9 +98,8 @@ def _table(comparison: Comparison) -> Table:
 
 
 def _verdicts(comparison: Comparison) -> Section:
-    words = [f"{one.metric}: {one.words}." for one in comparison.verdicts]
-    if comparison.unfit or not all(one.declared for one in comparison.fingerprints):
-        words = []  # all the same, and said above
+    judged = comparison.verdicts if judged_apart(comparison) else []  # else all the same, and said above
+    words = [f"{one.metric}: {one.words}." for one in judged]
     words += [f"{name} is not judged: {why}." for name, why in comparison.not_measured.items()]
     return Section("Verdicts", tables=[(_table(comparison), 2)], bullets=words)
 
@@ -107,44 +143,21 @@ def _differences(comparison: Comparison) -> list[Section]:
 
 
 def _dropped(comparison: Comparison) -> list[Section]:
-    bullets = [
-        f"{one.run}{f' (and with it pair {one.pair})' if one.pair else ''} is INVALID: {one.words}"
-        for one in comparison.dropped
-    ]
     steps = dict.fromkeys(step for one in comparison.dropped for step in one.next_steps)
-    return [Section("Left out", bullets=[*bullets, *steps])] if bullets else []
-
-
-def _spread(found: RunNoise) -> str:
-    return amount_of(found.scale, found.spread, sign=False)
+    bullets = [*shown_dropped(comparison), *steps]
+    return [Section("Left out", bullets=bullets)] if comparison.dropped else []
 
 
 def _noise(comparison: Comparison) -> list[Section]:
-    rows = [
-        [
-            name,
-            str(found.runs),
-            _spread(found),
-            NONE if found.least is None else amount_of(found.scale, found.least, sign=False),
-        ]
-        for name, found in comparison.noise.items()
-    ]
-    if not rows:
-        return []
-    more = f" and {several(len(comparison.noise_runs), 'stored run')}" if comparison.noise_runs else ""
-    table = Table(["metric", "runs", "spread", "six pairs show from"], rows)
-    return [Section(f"Noise from run to run, of BASE{more}", tables=[(table, 1)])]
+    title, table = noise_table(comparison)
+    return [Section(title, tables=[(table, 1)])] if table.rows else []
 
 
 def _shift(shift: Shift) -> list[list[str]]:
-    ratios = [
-        NONE if not b or n is None else amount_of("ratio", n / b - 1).replace(" ", "")
-        for b, n in zip(shift.base, shift.new, strict=True)
-    ]
     return [
         [shift.metric, "BASE", *map(number, shift.base)],
         ["", "NEW", *map(number, shift.new)],
-        ["", "change", *ratios],
+        ["", "change", *(change.replace(" ", "") for change in shown_changes(shift))],
     ]
 
 

@@ -9,13 +9,18 @@ from reports.compare import Compared
 from reports.comparison import Comparison, MetricVerdict, Shift, Side
 from reports.comparison_charts import distribution, effects, run_by_run
 from reports.comparison_formats import (
+    judged_apart,
+    noise_table,
     shown_change,
+    shown_changes,
+    shown_dropped,
     shown_interval,
     shown_method,
     shown_side,
     shown_value,
 )
 from reports.expect_changes import Change
+from reports.html_tables import grid
 from reports.layout import cut
 from reports.metric_verdicts import amount_of
 from reports.page import (
@@ -88,7 +93,7 @@ def _named(side: Side) -> str:
 def _verdict(found: Comparison) -> Verdict:
     if found.unfit is not None:
         return Verdict("INVALID", _sentence(found.unfit), "bad")
-    judged = found.verdicts if _comparable(found) else []
+    judged = found.verdicts if judged_apart(found) else []
     reasons = [f"{one.metric}: {one.words}." for one in judged if one.verdict == found.verdict]
     return Verdict(found.verdict, _sentence(found.words), _TONES[found.verdict], reasons)
 
@@ -97,19 +102,11 @@ def _sentence(words: str) -> str:
     return words.rstrip(".") + "."
 
 
-def _comparable(found: Comparison) -> bool:
-    """Whether each metric has a verdict, and words, of its own."""
-    return found.unfit is None and all(one.declared for one in found.fingerprints)
-
-
 def _cautions(found: Comparison) -> list[Part]:
     parts: list[Part] = [*_differences(found, declared=False)]
     if found.dropped:
-        dropped = [
-            f"{one.run}{f' (and with it pair {one.pair})' if one.pair else ''} is INVALID: {one.words}"
-            for one in found.dropped
-        ]
-        parts += [Paragraph("Left out, because the client was not fit to measure:"), Bullets(dropped)]
+        left_out = Paragraph("Left out, because the client was not fit to measure:")
+        parts += [left_out, Bullets(shown_dropped(found))]
     if found.warnings:
         parts += [Paragraph("To keep in mind:"), Bullets(found.warnings)]
     return parts
@@ -143,11 +140,12 @@ def _by_metric(found: Comparison) -> Section:
     if not found.verdicts:
         return Section("By metric", "metrics", [])
     # What decided stands with the verdict already.
-    others = [one for one in found.verdicts if one.verdict != found.verdict] if _comparable(found) else []
+    others = [one for one in found.verdicts if one.verdict != found.verdict] if judged_apart(found) else []
     words = [f"{one.metric}: {one.words}." for one in others]
     words += [f"{name} is not judged: {why}." for name, why in found.not_measured.items()]
     parts: list[Part] = [_verdicts(found), *([Bullets(words)] if words else []), effects(found.verdicts)]
-    return Section("By metric", "metrics", [*parts, *_noise(found)])
+    title, noise = noise_table(found)
+    return Section("By metric", "metrics", [*parts, *([grid(title, noise)] if noise.rows else [])])
 
 
 def _verdicts(found: Comparison) -> Table:
@@ -197,27 +195,6 @@ def _of_both(base: int, new: int) -> str:
     return f"{base:,} + {new:,}"
 
 
-def _noise(found: Comparison) -> Iterator[Table]:
-    rows: list[list[Cell]] = [
-        [
-            name,
-            count(one.runs),
-            amount_of(one.scale, one.spread, sign=False),
-            NONE if one.least is None else amount_of(one.scale, one.least, sign=False),
-        ]
-        for name, one in found.noise.items()
-    ]
-    if rows:
-        more = f" and {several(len(found.noise_runs), 'stored run')}" if found.noise_runs else ""
-        columns = [
-            Column("metric", align="left"),
-            Column("runs"),
-            Column("spread"),
-            Column("six pairs show from"),
-        ]
-        yield Table(f"Noise from run to run, of BASE{more}", columns, rows)
-
-
 def _run_by_run(compared: Compared) -> Section:
     return Section("Run by run", "runs", [*run_by_run(compared)])
 
@@ -235,15 +212,11 @@ def _distributions(compared: Compared) -> Section:
 
 
 def _shift(shift: Shift) -> Table:
-    changes = [
-        NONE if not b or n is None else amount_of("ratio", n / b - 1)
-        for b, n in zip(shift.base, shift.new, strict=True)
-    ]
     columns = [Column("side", align="left"), *(Column(f"p{p}") for p in shift.percentiles)]
     rows: list[list[Cell]] = [
         ["BASE", *map(number, shift.base)],
         ["NEW", *map(number, shift.new)],
-        ["change", *changes],
+        ["change", *shown_changes(shift)],
     ]
     caption = f"{shift.metric} in {shift.unit}, by decile (n = {shift.base_n:,} and {shift.new_n:,})"
     return Table(caption, columns, rows)

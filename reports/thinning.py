@@ -47,9 +47,10 @@ def ranks(n: int, of: int, points: int) -> Places:
     """
     if n <= points:
         return np.arange(1, n + 1)
-    tail = np.logspace(0, np.log10(2 * of), points - 2)
+    # Up to the last value, which stands in the middle of its rank: failures are beyond the curve.
+    tail = np.logspace(0, np.log10(of / (of - n + 0.5)), points)
     found = np.ceil(np.round((1 - 1 / tail) * of, 6)).astype(np.int64)
-    return np.unique(np.clip(np.concatenate([found, [1, n]]), 1, n))
+    return np.unique(np.clip(found, 1, n))
 
 
 def even_ranks(n: int, points: int) -> Places:

@@ -17,8 +17,8 @@ def salts(each: str) -> Callable[[F], F]:
     return click.option(
         "--salt/--no-salt",
         default=None,
-        help=f"Have each {each}'s prompts begin with words of its own, of equal length, against prefix caches "
-        "(default: yes, unless rows say what they expect).",
+        help=f"Have each {each}'s prompts begin with words of its own, of equal length, against prefix "
+        "caches (default: yes, unless rows say what they expect).",
     )
 
 
@@ -32,15 +32,17 @@ def salt_notes(asked: bool | None, each: str, *targets: Checked) -> list[str]:
     if asked is not None:
         return []
     if _expecting(targets):
-        return [
+        words = (
             f"rows say what they expect, so prompts are sent as they are: a prefix cache may know them from "
             f"the {each} before (--salt makes those of each {each} its own)"
-        ]
+        )
+        return [words]
     if any(one.workload.describe().kind == "file" for one in targets):
-        return [
+        words = (
             f"each prompt of the file begins with a line of six words that is the {each}'s own, against "
             "prefix caches (--no-salt leaves it out)"
-        ]
+        )
+        return [words]
     return []
 
 

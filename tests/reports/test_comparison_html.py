@@ -94,6 +94,16 @@ def _start(run: Path, place: int) -> None:
     (run / "run.json").write_bytes(msgspec.json.encode(told))
 
 
+def test_names_of_runs_are_no_tags_where_one_hovers(slower: Compared) -> None:
+    run = slower.sides.base[0]
+    run.path, run.manifest.sessions[0].started = Path("<b>run</b>"), "<i>once</i>"
+    for chart in run_by_run(slower):
+        shown = [text for point in traces(chart)["BASE"].customdata for text in point]
+        assert any("run" in text for text in shown)
+        assert any("once" in text for text in shown)
+        assert not any("<" in text for text in shown)
+
+
 def test_a_share_that_never_changed_is_said_and_not_drawn(make: Bench) -> None:
     found = compared(*sides(make, STEADY, STEADY[::-1]))
     [absent] = [one for one in run_by_run(found) if isinstance(one, Absent)]

@@ -12,6 +12,7 @@ from msgspec import structs
 from scipy import stats
 
 from reports.estimate import (
+    Counted,
     Estimate,
     batch_variance,
     borrowed,
@@ -133,3 +134,20 @@ def test_pairs_needed_settle_it_in_80_of_100() -> None:
 def test_an_effect_at_the_limit_takes_too_many() -> None:
     found = Estimate(mean=math.log(1.1) / 2, error=0.5, freedom=3, method="paired t", n=4)
     assert needed(found, math.log(1.1), 0.025) is None
+
+
+def test_of_runs_and_counts_the_more_cautious_decides() -> None:
+    of_runs = Estimate(mean=0.02, error=0.01, freedom=5, method="paired t", n=6)
+    sure, unsure = Counted(low=0.019, high=0.021, p=0.001), Counted(low=-1.0, high=1.0, p=0.6)
+    held = structs.replace(of_runs, counted=sure)
+    assert (held.low, held.high, held.p) == (of_runs.low, of_runs.high, of_runs.p)
+    held = structs.replace(of_runs, counted=unsure)
+    assert (held.low, held.high, held.p) == (-1.0, 1.0, 0.6)
+
+
+def test_pairs_needed_to_fail_are_those_that_show_half_of_the_limit() -> None:
+    # Counts leave no hope of a PASS. A mean of so many pairs is above 0.05 in 80 of 100 times from
+    # (0.8416 x 0.03 / 0.005) squared = 25.5 on; above 0 it is far sooner.
+    counts = Counted(low=0.05, high=0.555, p=0.01)
+    found = Estimate(mean=0.055, error=0.015, freedom=3, method="paired t", n=4, counted=counts)
+    assert needed(found, 0.10, 0.025) == 26

@@ -59,3 +59,11 @@ def test_ranks_of_a_curve(n: int, failures: int, points: int) -> None:
 
 def test_the_tail_is_drawn_point_by_point() -> None:
     assert ranks(100_000, 100_000, 400)[-4:].tolist() == [99_997, 99_998, 99_999, 100_000]
+
+
+def test_a_curve_that_failures_end_early_has_all_of_its_points() -> None:
+    """Half of the requests failed: equal steps on the axis, up to the last answer."""
+    found = ranks(10_000, 20_000, 100)
+    steps = np.diff(-np.log1p(-(found - 0.5) / 20_000))
+    assert len(found) == 100
+    assert steps.max() < 1.1 * steps.min()
