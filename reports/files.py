@@ -16,12 +16,13 @@ _OWN = re.compile(r"records.*\.jsonl|(run|progress)-\d+\.json")
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes `path`'s place at the end, or leaves nothing."""
+    """A file to write that takes `path`'s place at the end, or leaves nothing. Makes the folder it is in."""
     if path.exists() and not path.is_file():  # /dev/null, a pipe: nothing to replace, and it must stay
         with path.open("wb") as out:
             yield out
         return
     place = Path(os.path.realpath(path))
+    place.parent.mkdir(parents=True, exist_ok=True)
     beside = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
         with beside.open("wb") as out:

@@ -183,11 +183,12 @@ def _how(exc: Exception, place: Place) -> str:
     return f"was lost on node {place.ip} ({type(exc).__name__})"
 
 
-def connect(address: str) -> Cluster:
+def connect(address: str, tell: Callable[[str], None]) -> Cluster:
     """Connect to a cluster that runs already. Blocks.
 
     Args:
         address: `auto` (the one on this machine), `host:port`, or `ray://host:10001`.
+        tell: where it is said that this is being done, for it can take seconds.
 
     Raises:
         ClusterError: Ray is not installed, or there is no such cluster.
@@ -198,6 +199,7 @@ def connect(address: str) -> Cluster:
         raise ClusterError(
             "--ray needs Ray, which is not installed: pip install 'streamgauge[ray]'"
         ) from None
+    tell(f"connecting to the Ray cluster {address}")
     _knock(address)
     heard = signal.getsignal(signal.SIGTERM)
     try:

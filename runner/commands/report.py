@@ -24,19 +24,11 @@ def shown(run: Path) -> Path:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write beside, then rename: a reader sees the old text or the new one."""
-    import os
+    """Write beside, then rename: a reader sees the old text or the new one. Makes the folder."""
+    from reports.files import replacing
 
-    if path.exists() and not path.is_file():  # /dev/stdout, a pipe
-        path.write_text(text, encoding="utf-8")
-        return
-    place = Path(os.path.realpath(path))
-    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(place)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as out:
+        out.write(text.encode())
 
 
 def refresh(run: Path, summary: Summary) -> None:

@@ -90,8 +90,7 @@ def cluster_of(settings: Settings, given: dict[str, Any]) -> tuple[Cluster | Non
 
     from runner.on_ray import connect
 
-    say(f"connecting to the Ray cluster {given['ray']}")
-    cluster = connect(given["ray"])
+    cluster = connect(given["ray"], say)
     places = cluster.places()
     workers = given["workers"] or len(places)
     room = sum(place.cpus for place in places)

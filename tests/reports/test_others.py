@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from reports.others import TOOLS, Other, as_other
-from runner.commands import report
+from runner.cli import group
 from runner.record import Connection
 
 MS = 1_000_000
@@ -86,7 +86,7 @@ def test_a_run_without_answers(write: Any, failed: Any, tool: Any) -> None:
 
 
 def call(tool: str, form: str, *runs: str) -> str:
-    result = CliRunner().invoke(report.command, [*runs, "--as", tool, "-f", form])
+    result = CliRunner().invoke(group, ["report", *runs, "--as", tool, "-f", form])
     assert result.exit_code == 0, result.output
     return result.stdout
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from runner.commands.export import FORMATS, command
+from runner.cli import group
+from runner.commands.export import FORMATS
 from runner.record import Error, ErrorKind, Record
 from runner.store import Manifest
 
@@ -47,7 +48,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*args: str) -> Result:
-    return CliRunner().invoke(command, args)
+    return CliRunner().invoke(group, ["export", *args])
 
 
 def rows(text: str) -> list[dict[str, Any]]:

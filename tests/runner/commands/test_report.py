@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from runner.commands.report import FORMATS, command, write_page
+from runner.cli import group
+from runner.commands.report import FORMATS, write_page
 from runner.record import Record
 from runner.store import Manifest
 
@@ -55,7 +56,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(*args: str) -> Result:
-    return CliRunner().invoke(command, args)
+    return CliRunner().invoke(group, ["report", *args])
 
 
 def test_the_latest_run_and_its_summary(here: Path) -> None:
@@ -120,9 +121,15 @@ def test_no_report_replaces_a_part_of_a_run(here: Path) -> None:
 
 
 def test_a_report_that_cannot_be_written(here: Path) -> None:
-    result = call("-o", "no/such/folder.txt")
+    Path("file").touch()
+    result = call("-o", "file/report.txt")
     assert result.exit_code == 1
-    assert "cannot write no/such/folder.txt" in result.stderr
+    assert "cannot write file/report.txt" in result.stderr
+
+
+def test_the_folder_of_a_report_is_made(here: Path) -> None:
+    assert call("-o", "no/such/report.txt").exit_code == 0
+    assert [path.name for path in Path("no/such").iterdir()] == ["report.txt"]
 
 
 def test_a_summary_that_cannot_be_written_is_a_note(here: Path) -> None:

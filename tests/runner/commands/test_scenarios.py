@@ -7,12 +7,12 @@ import tomllib
 import pytest
 from click.testing import CliRunner, Result
 
-from runner.commands.scenarios import command
+from runner.cli import group
 from scenarios.loading import library, library_text
 
 
 def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(command, arguments)
+    return CliRunner().invoke(group, ["scenarios", *arguments])
 
 
 @pytest.mark.parametrize("arguments", [[], ["list"]])
