@@ -139,11 +139,19 @@ class Node:
             self._tell_clock()
             if death.code:
                 self._facts["lost"] = death.lost or "broke"
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.to_thread(self._journal.close)
-                await asyncio.sleep(0)  # what its last lines came to is told
+            await self._close_journal()
             self._say_bye()
             self.ended.set_result(death)
+
+    async def _close_journal(self) -> None:
+        """Bring it to the disk and let it go, whoever wants to be rid of this meanwhile."""
+        # No task, which the end of the loop would cancel before a thread has taken it up.
+        closing = asyncio.get_running_loop().run_in_executor(None, self._journal.close)
+        while not closing.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({closing})
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)  # what its last lines came to is told
 
     def _death(self, exc: BaseException | None) -> Death:
         if self._broken is not None:

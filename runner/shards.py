@@ -269,7 +269,11 @@ async def start_workers(starts: list[Awaitable[W]]) -> list[W]:
     """
     tasks = [asyncio.ensure_future(one) for one in starts]
     try:
-        return await asyncio.gather(*tasks)
+        # `gather` would cancel them itself, and the first that is over would have the others cancelled twice.
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+        return [task.result() for task in tasks]
     except BaseException:
         for task in tasks:
             task.cancel()

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from reports.others import TOOLS, Other, as_other
 from runner.cli import group
+from runner.commands.report import TOOLS as OFFERED
 from runner.record import Connection
 
 MS = 1_000_000
@@ -92,7 +93,7 @@ def call(tool: str, form: str, *runs: str) -> str:
 
 
 def test_tools_are_those_of_reports() -> None:
-    assert report.TOOLS == TOOLS
+    assert OFFERED == TOOLS
 
 
 @pytest.mark.parametrize("tool", TOOLS)

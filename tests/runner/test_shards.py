@@ -129,6 +129,30 @@ def test_where_the_start_is_given_up_no_worker_is_left() -> None:
     assert not _runs(worker.pid)
 
 
+def test_a_start_that_is_given_up_has_the_time_to_end_its_worker() -> None:
+    async def main() -> list[str]:
+        said: list[str] = []
+        here = asyncio.Semaphore(0)
+
+        async def begins(name: str, turns: int) -> Worker:
+            here.release()
+            try:
+                return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+            finally:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                said.append(name)
+
+        starting = asyncio.create_task(start_workers([begins("quick", 0), begins("slow", 20)]))
+        for _ in range(2):
+            await here.acquire()
+        starting.cancel()
+        await asyncio.wait({starting})
+        return said
+
+    assert run(main()) == ["quick", "slow"]
+
+
 def test_a_process_nobody_waits_for_any_more_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[subprocess.Popen[bytes]] = []
     spawn, forking, go = shards._spawn, threading.Event(), threading.Event()
