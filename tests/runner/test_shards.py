@@ -107,13 +107,13 @@ def test_a_loop_that_ends_takes_its_workers_with_it() -> None:
     assert not _runs(pids[0])
 
 
-def test_where_the_start_is_given_up_no_worker_is_left() -> None:
+def test_where_the_start_is_given_up_no_worker_is_left(tmp_path: Path) -> None:
     async def main() -> tuple[Worker, bool]:
         begun: list[Worker] = []
         here = asyncio.Event()
 
         async def first() -> Worker:
-            begun.append(await start("lingers"))
+            begun.append(await start("lingers", str(tmp_path / "word")))
             here.set()
             return begun[0]
 
