@@ -168,10 +168,7 @@ class Tokens(Struct, frozen=True, gc=False):
     total: int | None = None
 
 
-def _count(usage: Any, name: str) -> int | None:
-    value: Any = usage.get(name) if isinstance(usage, dict) else None
-    if value is None:
-        return None
+def _count(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     # Servers write odd things here; a bool, a text or a negative number is no count.
@@ -182,12 +179,14 @@ def tokens(usage: dict[str, Any] | None) -> Tokens:
     """Token counts out of a usage object as a server wrote it (OpenAI's names; DeepSeek's for the cache)."""
     if not usage:
         return Tokens()
-    reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
-    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
+    told = usage.get
+    made, read = told("completion_tokens_details"), told("prompt_tokens_details")
+    reasoning = _count(made.get("reasoning_tokens")) if isinstance(made, dict) else None
+    cached = _count(read.get("cached_tokens")) if isinstance(read, dict) else None
     return Tokens(
-        prompt=_count(usage, "prompt_tokens"),
-        completion=_count(usage, "completion_tokens"),
-        reasoning=_count(usage, "reasoning_tokens") if reasoning is None else reasoning,
-        cached=_count(usage, "prompt_cache_hit_tokens") if cached is None else cached,
-        total=_count(usage, "total_tokens"),
+        prompt=_count(told("prompt_tokens")),
+        completion=_count(told("completion_tokens")),
+        reasoning=_count(told("reasoning_tokens")) if reasoning is None else reasoning,
+        cached=_count(told("prompt_cache_hit_tokens")) if cached is None else cached,
+        total=_count(told("total_tokens")),
     )
