@@ -77,18 +77,9 @@ def percentile_chart(summary: Summary, columns: Columns) -> Chart | Absent:
         return Absent(title, _NOTHING)
     figure, most = go.Figure(), 2.0
     for curve in found:
-        colour, dash = series(list(NAMES).index(curve.name))
-        x = 1 / (1 - curve.shares)
-        most = max(most, float(x[-1]), curve.of / curve.failures if curve.failures else 0)
-        figure.add_scatter(
-            x=x,
-            y=curve.values,
-            customdata=100 * curve.shares,
-            name=f"{NAMES[curve.name]} (n = {curve.n:,})",
-            mode="lines" if len(x) > 1 else "markers",
-            line={"color": colour, "dash": dash, "width": 2.5, "shape": "vh"},
-            hovertemplate=f"{NAMES[curve.name]}: %{{y:,.1f}} ms at %{{customdata:.4~f}} %<extra></extra>",
-        )
+        name = NAMES[curve.name]
+        hover = f"{name}: %{{y:,.1f}} ms at %{{customdata:.4~f}} %<extra></extra>"
+        most = max(most, _add_tail(figure, curve, name, list(NAMES).index(curve.name), hover))
     _mark_ends(figure, [(c.of / c.failures, float(c.values[-1])) for c in found if c.failures], found)
     figure.update_layout(
         xaxis=hdr_axis(most),
@@ -136,18 +127,8 @@ def overlay(name: str, runs: list[tuple[str, Summary, Columns]]) -> Chart | Abse
         return Absent(title, _NOTHING)
     figure, most = go.Figure(), 2.0
     for place, (label, curve) in enumerate(found):
-        colour, dash = series(place)
-        x = 1 / (1 - curve.shares)
-        most = max(most, float(x[-1]), curve.of / curve.failures if curve.failures else 0)
-        figure.add_scatter(
-            x=x,
-            y=curve.values,
-            customdata=100 * curve.shares,
-            name=f"{plotly_text(label, 30)} (n = {curve.n:,})",
-            mode="lines" if len(x) > 1 else "markers",
-            line={"color": colour, "dash": dash, "width": 2.5, "shape": "vh"},
-            hovertemplate="%{y:,.1f} ms at %{customdata:.4~f} %",
-        )
+        hover = "%{y:,.1f} ms at %{customdata:.4~f} %"
+        most = max(most, _add_tail(figure, curve, plotly_text(label, 30), place, hover))
     curves_ = [curve for _, curve in found]
     _mark_ends(figure, [(c.of / c.failures, float(c.values[-1])) for c in curves_ if c.failures], curves_)
     values = [curve.values for curve in curves_]
@@ -156,6 +137,22 @@ def overlay(name: str, runs: list[tuple[str, Summary, Columns]]) -> Chart | Abse
         f"{label} p50 {number(summary.metrics[name].percentiles['p50'])} ms" for label, summary, _ in runs
     ]
     return Chart(f"overlay-{name}", title, figure, f"{'; '.join(told)}.", height_px=420)
+
+
+def _add_tail(figure: go.Figure, curve: Curve, name: str, place: int, hover: str) -> float:
+    """Add a curve by 1 / (1 - share), in the colours of that place. Returns how far the axis has to go."""
+    colour, dash = series(place)
+    x = 1 / (1 - curve.shares)
+    figure.add_scatter(
+        x=x,
+        y=curve.values,
+        customdata=100 * curve.shares,
+        name=f"{name} (n = {curve.n:,})",
+        mode="lines" if len(x) > 1 else "markers",
+        line={"color": colour, "dash": dash, "width": 2.5, "shape": "vh"},
+        hovertemplate=hover,
+    )
+    return max(float(x[-1]), curve.of / curve.failures if curve.failures else 0)
 
 
 def _mark_ends(figure: go.Figure, ends: list[tuple[float, float]], found: list[Curve]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -16,13 +17,18 @@ _OWN = re.compile(r"records.*\.jsonl|(run|progress)-\d+\.json")
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes `path`'s place at the end, or leaves nothing. Makes the folder it is in."""
+    """A file to write that takes `path`'s place at the end, or leaves nothing.
+
+    Raises:
+        OSError: it cannot be written. The text says what to do, where that is known.
+    """
     if path.exists() and not path.is_file():  # /dev/null, a pipe: nothing to replace, and it must stay
         with path.open("wb") as out:
             yield out
         return
     place = Path(os.path.realpath(path))
-    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.parent.is_dir():
+        raise OSError(errno.ENOENT, f"there is no folder {place.parent}: make it, or name another", str(path))
     beside = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
         with beside.open("wb") as out:

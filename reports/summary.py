@@ -14,6 +14,7 @@ from reports.bench import Bench
 from reports.distribution import Distribution
 from reports.nodes import Node
 from runner.store import Standing
+from scenarios.thresholds import METRICS
 
 # History:
 #   1  first version
@@ -24,19 +25,7 @@ from runner.store import Standing
 SUMMARY_VERSION = 3
 
 # In the order of METRICS. These are durations of answered, streamed requests of the phase `measure`.
-TIMES = (
-    "ttft",
-    "ttft_sched",
-    "ttfc",
-    "ttfb",
-    "itl",
-    "tpot",
-    "e2e",
-    "e2e_sched",
-    "delay",
-    "connect",
-    "stall",
-)
+TIMES = tuple(name for name, metric in METRICS.items() if metric.kind == "time")
 RATES = ("output_rate",)
 # Many values a request: they are no independent samples, so no interval is given.
 POOLED = ("itl",)

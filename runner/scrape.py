@@ -21,7 +21,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from runner.target import STRAY_LOGIN, TargetError, has_stray_login, redacted_url
+from runner.target import redacted_url, split_http
 
 FILE = "metrics.jsonl"
 PAGE_LIMIT_BYTES = 2 << 20
@@ -38,16 +38,7 @@ def metrics_url(text: str) -> str:
         TargetError: it is no http(s) URL, or may hold a login where none can be read.
     """
     problem = f"--metrics-url {redacted_url(text)!r} is not a URL like http://127.0.0.1:8000/metrics"
-    try:
-        parts = urlsplit(text.strip())
-        stray = has_stray_login(parts)
-        _ = stray or parts.port
-    except ValueError:
-        raise TargetError(problem) from None
-    if stray:
-        raise TargetError(f"--metrics-url has an @ behind its host. {STRAY_LOGIN}")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise TargetError(problem)
+    parts = split_http(text, "--metrics-url", problem)
     return urlunsplit(parts._replace(path=parts.path if parts.path.strip("/") else "/metrics", fragment=""))
 
 

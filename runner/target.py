@@ -40,6 +40,25 @@ class Target(msgspec.Struct, frozen=True):
         return urlsplit(self.base_url).netloc
 
 
+def split_http(url: str, flag: str, problem: str) -> SplitResult:
+    """The parts of a URL that a flag was given.
+
+    Raises:
+        TargetError: `problem`, or that it may hold a login where none can be read.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        stray = has_stray_login(parts)
+        _ = stray or parts.port
+    except ValueError:
+        raise TargetError(problem) from None
+    if stray:
+        raise TargetError(f"{flag} has an @ behind its host. {STRAY_LOGIN}")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise TargetError(problem)
+    return parts
+
+
 def make_target(base_url: str, api_key: str | None, headers: Mapping[str, str] | None = None) -> Target:
     """A target from what the user gave. A URL without a path gets the `/v1` nearly every server wants.
 
@@ -48,16 +67,7 @@ def make_target(base_url: str, api_key: str | None, headers: Mapping[str, str] |
     """
     shown, mark, _ = redacted_url(base_url).partition("?")
     problem = f"--base-url {shown + mark!r} is not a URL like http://127.0.0.1:8000/v1"
-    try:
-        parts = urlsplit(base_url.strip())
-        stray = has_stray_login(parts)
-        _ = stray or parts.port
-    except ValueError:
-        raise TargetError(problem) from None
-    if stray:
-        raise TargetError(f"--base-url has an @ behind its host. {STRAY_LOGIN}")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise TargetError(problem)
+    parts = split_http(base_url, "--base-url", problem)
     path = parts.path.rstrip("/") or "/v1"
     for suffix in PATHS.values():
         path = path.removesuffix(suffix)

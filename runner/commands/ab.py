@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.commands.judged import verdict_files
+from runner.commands.judged import inconclusive, verdict_files
 from runner.commands.load_options import load_flags
 from runner.commands.options import (
     Header,
@@ -85,11 +85,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Judge this one and no others, as ttft or ttft:p95 (repeatable; default ttft, tpot, e2e, errors).",
 )
-@click.option(
-    "--on-inconclusive",
-    type=click.Choice(["fail", "pass"]),
-    help="What INCONCLUSIVE counts as, where it shall not have an exit code of its own (98).",
-)
+@inconclusive("INCONCLUSIVE")
 @verdict_files
 @click.option(
     "--html",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.commands.judged import verdict_files
+from runner.commands.judged import inconclusive, verdict_files
 from runner.commands.load_options import load_flags
 from runner.commands.options import (
     Tag,
@@ -55,11 +55,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Then measure this machine's own noise at the load that was, on the mock server.",
 )
-@click.option(
-    "--on-inconclusive",
-    type=click.Choice(["fail", "pass"]),
-    help="What an INCONCLUSIVE threshold counts as, where it shall not have an exit code of its own (98).",
-)
+@inconclusive("an INCONCLUSIVE threshold")
 @click.option(
     "--price",
     metavar="P",

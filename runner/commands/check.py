@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.commands.judged import check_files, expects_something, verdict_files, write_files
+from runner.commands.judged import check_files, expects_something, inconclusive, verdict_files, write_files
 from runner.commands.options import show, stop
 
 if TYPE_CHECKING:
@@ -36,11 +36,7 @@ ALL_EXPECTED = "expect: rate==100%"
     help="Hold every answer against what its row expects, again. All have to pass, unless a threshold "
     "on expect says otherwise.",
 )
-@click.option(
-    "--on-inconclusive",
-    type=click.Choice(["fail", "pass"]),
-    help="What an INCONCLUSIVE threshold counts as, where it shall not have an exit code of its own (98).",
-)
+@inconclusive("an INCONCLUSIVE threshold")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @verdict_files
 def command(run: str | None, **given: Any) -> None:

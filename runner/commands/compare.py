@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from runner.commands.judged import check_files, put_comparison, put_page, verdict_files
+from runner.commands.judged import check_files, inconclusive, put_comparison, put_page, verdict_files
 from runner.commands.options import say, show, stop
 
 if TYPE_CHECKING:
@@ -81,11 +81,7 @@ class _TwoSides(click.Command):
     metavar="FOLDER",
     help="Stored runs of one thing: how it differs from run to run (repeatable).",
 )
-@click.option(
-    "--on-inconclusive",
-    type=click.Choice(["fail", "pass"]),
-    help="What INCONCLUSIVE counts as, where it shall not have an exit code of its own (98).",
-)
+@inconclusive("INCONCLUSIVE")
 @verdict_files
 @click.option(
     "--html",

@@ -42,6 +42,15 @@ def verdict_files(command: F) -> F:
     return command
 
 
+def inconclusive(what: str) -> Callable[[F], F]:
+    """Add `--on-inconclusive`."""
+    return click.option(
+        "--on-inconclusive",
+        type=click.Choice(["fail", "pass"]),
+        help=f"What {what} counts as, where it shall not have an exit code of its own (98).",
+    )
+
+
 def check_files(given: dict[str, Any]) -> None:
     """Usage error for files that could not be written once there are verdicts; found before the work.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.commands.options import OPENAI, Duration, one_endpoint, plural, read_key, read_proxy, say, stop
+from runner.commands.sending import check_ca_file
 
 if TYPE_CHECKING:
     from runner.probe import Cost, Report
@@ -60,7 +61,7 @@ def _command(given: dict[str, Any]) -> int:
         target, redact, proxy = _target(given)
     except TargetError as exc:
         stop(str(exc), 2)
-    _check_certificates(given["ca_file"])
+    check_ca_file(given["ca_file"])
     settings = _settings(given)
     say(
         f"at most 12 requests: answers of at most {plural(settings.max_tokens, 'token')}, "
@@ -93,18 +94,6 @@ def _target(given: dict[str, Any]) -> tuple[Target, Redactor, str | None]:
     proxy = read_proxy(given["proxy"], target.base_url)
     secrets = [*secrets_of(target, base_url, key, headers), *proxy_secrets(proxy)]
     return target, Redactor(secrets), proxy
-
-
-def _check_certificates(ca_file: str | None) -> None:
-    if ca_file is None:
-        return
-    import ssl
-
-    try:
-        ssl.create_default_context(cafile=ca_file)
-    except OSError as exc:
-        reason = "it holds no certificate" if isinstance(exc, ssl.SSLError) else exc.strerror
-        raise click.UsageError(f"--ca-file {ca_file}: {reason}") from None
 
 
 def _settings(given: dict[str, Any]) -> Settings:

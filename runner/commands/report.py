@@ -24,7 +24,7 @@ def shown(run: Path) -> Path:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write beside, then rename: a reader sees the old text or the new one. Makes the folder."""
+    """Write beside, then rename: a reader sees the old text or the new one."""
     from reports.files import replacing
 
     with replacing(path) as out:
