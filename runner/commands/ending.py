@@ -38,9 +38,7 @@ def finish(
     from runner.store import StoreError
 
     path, session = opened.path, opened.session
-    opened.settled = opened.settled[:0].copy()
-    if session.ended_by != "pilot":  # which wants to know how many are left
-        plan.forget_ids()  # the report needs as much for itself
+    _let_go(opened, plan)
     try:
         if expects_something(opened.manifest):
             expectations(path)
@@ -146,6 +144,13 @@ def _more_workers(session: Session, cores: int) -> list[str]:
 def _busy(measured: dict[str, Any]) -> float:
     cpu = measured["cpu"]
     return float((cpu["user_s"] + cpu["system_s"]) / cpu["wall_s"]) if cpu["wall_s"] else 0.0
+
+
+def _let_go(opened: Opened, plan: Plan) -> None:
+    """Give up what tells the rows: the report needs as much for itself."""
+    opened.settled = opened.settled[:0].copy()
+    if opened.session.ended_by != "pilot":  # which wants to know how many are left
+        plan.forget_ids()
 
 
 def _show_pilot(opened: Opened, plan: Plan) -> None:

@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -454,9 +454,11 @@ def test_both_unwanted_and_failed_ones_again(cli: Cli, mock: Start) -> None:
 def test_two_endpoints_share_the_load(cli: Cli, mock: Start) -> None:
     servers = [mock(ttft_ms=5), mock(ttft_ms=5)]
     assert cli("run", prompts(40), *to(*servers), "-c", 4).exit_code == 0
-    used = Counter(record["connection"]["base_url"] for record in journal())
-    assert set(used) == {server.base_url for server in servers}
-    assert min(used.values()) >= 10
+    for server in servers:
+        took = [one for one in journal() if one["connection"]["base_url"] == server.base_url]
+        turns = [(one["sent_at"], 1) for one in took] + [(one["ended_at"], -1) for one in took]
+        # Four at once, each to the one that has fewer: never three at either.
+        assert 0 < max(accumulate(step for _, step in sorted(turns))) <= 2
     assert all(session()["options"][name] is None for name in ("proxy", "rpm"))
 
 

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from click.testing import Result
 
-from tests.conftest import Mock
+from tests.conftest import Mock, journal_of
 
 Cli = Callable[..., Result]
 Start = Callable[..., Mock]
@@ -123,14 +123,10 @@ def test_a_grid_is_a_curve(cli: Cli, mock: Start) -> None:
     manifest = json.loads(Path("out/02-concurrency-2/run.json").read_text())
     assert manifest["tags"] == {"build": "7", "point": "02"}
     # Prompts of each point begin in words of their own; the same are asked behind them.
-    first, second = (_records(run) for run in ("01-concurrency-1", "02-concurrency-2"))
+    first, second = (journal_of(Path("out") / run) for run in ("01-concurrency-1", "02-concurrency-2"))
     assert {one["prompt_id"] for one in first} < {one["prompt_id"] for one in second}
     assert not {one["id"] for one in first} & {one["id"] for one in second}
     _check_report(cli, server)
-
-
-def _records(run: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (Path("out") / run / "records.jsonl").read_text().splitlines()]
 
 
 def _check_report(cli: Cli, server: Mock) -> None:
@@ -334,8 +330,8 @@ def test_ctrl_c_leaves_what_can_be_gone_on_with(
     server = mock_process("--ttft", "5", "--itl", "1")
     slow = ["--over", "requests=4,4000", "-c", 2, *LENGTHS, "-o", "out"]
     child = spawn("sweep", *to(server), *slow)
-    journal = tmp_path / "out" / "02-requests-4000" / "records.jsonl"
-    until(lambda: journal.exists() and journal.stat().st_size > 0, child)
+    run = tmp_path / "out" / "02-requests-4000"
+    until(lambda: run.exists() and bool(journal_of(run)), child)
     child.send_signal(signal.SIGINT)
     said, told = child.communicate(timeout=60)
     assert child.returncode == 130, told
