@@ -149,7 +149,8 @@ def _busy(measured: dict[str, Any]) -> float:
 def _let_go(opened: Opened, plan: Plan) -> None:
     """Give up what tells the rows: the report needs as much for itself."""
     opened.settled = opened.settled[:0].copy()
-    if opened.session.ended_by != "pilot":  # which wants to know how many are left
+    # A pilot wants to know how many are left, a shard how many of its own.
+    if opened.session.ended_by != "pilot" and opened.part is None:
         plan.forget_ids()
 
 
