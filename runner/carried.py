@@ -17,6 +17,10 @@ CAUTIOUS_PER_S = 15_000.0
 """At 30 to 55 us of CPU a token event (docs/performance.md) this is half to four fifths of a core."""
 
 
+STREAM_PER_S = 30.0
+"""Tokens a second that a stream may well bring; many servers are faster while they have few of them."""
+
+
 class Carried(msgspec.Struct, frozen=True):
     """What one process carries with tokens stamped within 5 ms of being sent, at p99."""
 
@@ -59,20 +63,45 @@ def heavy(asked_per_s: float, workers: int, known: Carried, cores: int | None = 
         cores: of it.
     """
     cores = cores or _cores()
-    each = known.events_per_s
-    if asked_per_s <= each * min(workers, cores):
+    if asked_per_s <= known.events_per_s * min(workers, cores):
         return []
+    asks = f"this load asks for about {asked_per_s:,.0f} token events/s"
+    what = _way_out(asked_per_s, known, cores, "rate")
+    return [f"{asks}, and one process here carries about {_each(known, workers, cores)}: {what}"]
+
+
+def crowded(streams: float, workers: int, known: Carried, cores: int | None = None) -> list[str]:
+    """The same of a closed loop, whose server decides how much it is: from which speed on it is too much.
+
+    Args:
+        streams: at once.
+        workers: processes they are spread over.
+        known: of this machine.
+        cores: of it.
+    """
+    cores = cores or _cores()
+    most = known.events_per_s * min(workers, cores) / streams if streams else STREAM_PER_S
+    if most >= STREAM_PER_S:
+        return []
+    carries = f"one process here carries about {_each(known, workers, cores, ' token events/s')}"
+    too_fast = f"where each of {streams:,.0f} streams brings more than {most:,.3g} tokens/s, that is too much"
+    what = _way_out(STREAM_PER_S * streams, known, cores, "concurrency")
+    return [f"{carries}, and {too_fast}. For {STREAM_PER_S:g} tokens/s each, {what}"]
+
+
+def _each(known: Carried, workers: int, cores: int, unit: str = "") -> str:
+    each = known.events_per_s
     how = "as calibrated" if known.host else "a cautious figure; `streamgauge calibrate` measures it"
     over = f", and so {workers} of them {each * min(workers, cores):,.0f}" if workers > 1 else ""
-    more = -(-asked_per_s // each)
-    what = (
-        f"use --workers {more:.0f}"
-        if more <= cores
-        else f"its {cores} core{'s' if cores > 1 else ''} carry less than that with any --workers: lower the "
-        "rate, or use more machines"
-    )
-    asks = f"this load asks for about {asked_per_s:,.0f} token events/s"
-    return [f"{asks}, and one process here carries about {each:,.0f} ({how}){over}: {what}"]
+    return f"{each:,.0f}{unit} ({how}){over}"
+
+
+def _way_out(asked_per_s: float, known: Carried, cores: int, knob: str) -> str:
+    more = -(-asked_per_s // known.events_per_s)
+    if more <= cores:
+        return f"use --workers {more:.0f}"
+    these = f"its {cores} core{'s' if cores > 1 else ''} carry less than that with any --workers"
+    return f"{these}: lower the {knob}, or use more machines"
 
 
 def _cores() -> int:

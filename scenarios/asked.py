@@ -34,6 +34,15 @@ def highest_rate(load: Load, rows: Sequence[TraceRow] | None = None) -> float | 
     return None
 
 
+def most_streams(load: Load) -> float | None:
+    """Requests at once of a closed loop, at most; `None` of an open one, whose server decides that."""
+    if load.executor == "constant-concurrency":
+        return load.concurrency
+    if load.executor == "ramping-concurrency":
+        return max([load.start, *(stage.target for stage in load.stages)])
+    return None
+
+
 def _tokens(scenario: Scenario, rows: Sequence[TraceRow] | None) -> float | None:
     known = [row.output_tokens for row in rows or () if row.output_tokens is not None]
     if known:

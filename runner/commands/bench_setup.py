@@ -139,12 +139,13 @@ def check_targets(scenario: Scenario, given: dict[str, Any], settings: Settings)
 
 def notes_on(checked: Checked, settings: Settings, targets: int = 1) -> list[str]:
     """What to tell before anything is sent to so many targets."""
-    from runner.carried import carried, heavy
-    from scenarios.asked import events_per_s, highest_rate
+    from runner.carried import carried, crowded, heavy
+    from scenarios.asked import events_per_s, highest_rate, most_streams
     from scenarios.cautions import warnings
 
     scenario = checked.scenario
     asked, workers = events_per_s(scenario, checked.rows), workers_of(settings, checked.course)
+    streams = most_streams(scenario.load)
     idle = f"--workers {settings.workers}: this load has work for {workers}, and so many are used"
     ports = caution_of_ports(highest_rate(scenario.load, checked.rows) or 0.0, checked.target.host)
     return [
@@ -154,6 +155,7 @@ def notes_on(checked: Checked, settings: Settings, targets: int = 1) -> list[str
         *_unfitted(scenario, settings),
         *([] if ports is None else [ports]),
         *([] if asked is None else heavy(asked * targets, workers, carried())),
+        *([] if streams is None else crowded(streams * targets, workers, carried())),
     ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.carried import CAUTIOUS_PER_S, Carried, carried, heavy, keep, place
+from runner.carried import CAUTIOUS_PER_S, Carried, carried, crowded, heavy, keep, place
 
 KNOWN = Carried(10_000.0, "here")
 
@@ -30,6 +30,26 @@ def test_a_load_beyond_it_is_announced(asked: float, workers: int, cores: int, s
     assert note.startswith(f"this load asks for about {asked:,} token events/s, and one process here carries")
     assert "about 10,000 (as calibrated)" in note
     assert said in note
+
+
+@pytest.mark.parametrize(
+    ("streams", "workers", "cores", "said"),
+    [
+        (333, 1, 4, None),
+        (400, 1, 4, "where each of 400 streams brings more than 25 tokens/s"),
+        (400, 1, 4, "For 30 tokens/s each, use --workers 2"),
+        (666, 2, 4, None),
+        (1000, 2, 4, "as calibrated), and so 2 of them 20,000, and where each of 1,000 streams"),
+        (1000, 2, 2, "its 2 cores carry less than that with any --workers: lower the concurrency"),
+        (0, 1, 4, None),
+    ],
+)
+def test_a_closed_loop_hears_from_which_speed_on_it_is_too_much(
+    streams: float, workers: int, cores: int, said: str | None
+) -> None:
+    notes = crowded(streams, workers, KNOWN, cores)
+    assert len(notes) == (said is not None)
+    assert said is None or said in notes[0]
 
 
 def test_a_guess_is_said_to_be_one() -> None:

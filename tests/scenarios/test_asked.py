@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scenarios.asked import events_per_s
+from scenarios.asked import events_per_s, most_streams
 from scenarios.scenario import Lengths, Load, Prompts, Scenario, Stage
 from scenarios.trace import TraceRow
 
@@ -40,3 +40,10 @@ def test_as_far_as_the_scenario_says_it(
 ) -> None:
     asked = events_per_s(Scenario(load=load, prompts=prompts, request=request_), rows)
     assert asked == (None if found is None else pytest.approx(found))
+
+
+def test_streams_at_once_are_known_of_closed_loops_alone() -> None:
+    ramp = Load(executor="ramping-concurrency", start=4, stages=[Stage(duration=1, target=9)])
+    assert most_streams(Load(concurrency=64)) == 64
+    assert most_streams(ramp) == 9
+    assert most_streams(RATE) is most_streams(TRACE) is None

@@ -203,6 +203,8 @@ def test_a_load_beyond_what_one_process_carries_is_announced(cli: Cli, mock: Cal
     assert "note: this load asks for about 100,000,000 token events/s, and one process here" in heavy.stderr
     light = cli(*call, "--rate", 10, "-o", "light")
     assert "token events/s" not in light.stderr
+    crowd = cli(*call, "-c", 10_000, "-o", "crowd")
+    assert "where each of 10,000 streams brings more than" in crowd.stderr
 
 
 # -- keys
