@@ -168,7 +168,7 @@ def _declared(one: Scenario, other: Scenario) -> dict[str, dict[Any, Any]]:
 
 
 def _notes(a: Checked, b: Checked, declared: dict[str, Any], settings: Settings) -> list[str]:
-    from runner.commands.bench_setup import notes_on
+    from runner.commands.bench_notes import notes_on
 
     notes = list(dict.fromkeys([*notes_on(a, settings), *notes_on(b, settings)]))
     if not declared and a.target == b.target:

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from runner.commands.options import NOT_GIVEN, OPENAI, read_key, read_proxy
-from runner.commands.room import caution_of_ports, most_connections, need_connections, need_workers
+from runner.commands.room import most_connections, need_connections, need_workers
 from runner.commands.sending import check_ca_file, prices_given, timeouts_of
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def make(scenario: Scenario, given: dict[str, Any]) -> Made:
         ScenarioError, StoreError, PromptError, TargetError, PriceError: with what to do.
     """
     from runner.benchdir import discard
+    from runner.commands.bench_notes import notes_on
     from runner.redact import Redactor
 
     settings = settings_of(given)
@@ -135,28 +136,6 @@ def check_targets(scenario: Scenario, given: dict[str, Any], settings: Settings)
     ]
     _check_thresholds(scenario, found[0].workload)
     return found
-
-
-def notes_on(checked: Checked, settings: Settings, targets: int = 1) -> list[str]:
-    """What to tell before anything is sent to so many targets."""
-    from runner.carried import carried, crowded, heavy
-    from scenarios.asked import events_per_s, highest_rate, most_streams
-    from scenarios.cautions import warnings
-
-    scenario = checked.scenario
-    asked, workers = events_per_s(scenario, checked.rows), workers_of(settings, checked.course)
-    streams = most_streams(scenario.load)
-    idle = f"--workers {settings.workers}: this load has work for {workers}, and so many are used"
-    ports = caution_of_ports(highest_rate(scenario.load, checked.rows) or 0.0, checked.target.host)
-    return [
-        *warnings(scenario),
-        *([idle] if workers < settings.workers else []),
-        *_left_out(checked.workload),
-        *_unfitted(scenario, settings),
-        *([] if ports is None else [ports]),
-        *([] if asked is None else heavy(asked * targets, workers, carried())),
-        *([] if streams is None else crowded(streams * targets, workers, carried())),
-    ]
 
 
 def open_aim(
@@ -307,11 +286,6 @@ def _check_thresholds(scenario: Scenario, workload: Workload) -> None:
         )
 
 
-def _left_out(workload: Workload) -> list[str]:
-    count = workload.describe().left_out
-    return [f"{count:,} rows of the file cannot be sent and are left out"] if count else []
-
-
 def _prompt_file(workload: Workload) -> PromptFile | None:
     from runner.store import PromptFile
 
@@ -320,14 +294,6 @@ def _prompt_file(workload: Workload) -> PromptFile | None:
         return None
     rows = told.rows or 0
     return PromptFile(name=told.name, sha256=told.sha256, rows=rows, requests=rows, expects=told.expects)
-
-
-def _unfitted(scenario: Scenario, settings: Settings) -> list[str]:
-    from runner.fit import is_fitted
-
-    if settings.include_usage or not is_fitted(scenario):
-        return []
-    return ["the lengths of prompts are a guess, a word a token: --no-usage asks the server for no counts"]
 
 
 def _course(scenario: Scenario, rows: list[TraceRow] | None, targets: int, settings: Settings) -> Course:

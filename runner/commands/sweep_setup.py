@@ -47,7 +47,8 @@ def make_plan(given: dict[str, Any]) -> Plan:
     Raises:
         ScenarioError, StoreError, PromptError, TargetError, PriceError, SweepError: with what to do.
     """
-    from runner.commands.bench_setup import notes_on, settings_of, withheld_key
+    from runner.commands.bench_notes import notes_on
+    from runner.commands.bench_setup import settings_of, withheld_key
     from runner.redact import Redactor
     from runner.rundir import now_text
     from runner.sweep import Sweep
