@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
 
 # STREAMGAUGE_CRASHES=30 is the test at size; by default it is one that a suite of five minutes can carry.
-KILLS = int(os.environ.get("STREAMGAUGE_CRASHES", "9"))
+KILLS = int(os.environ.get("STREAMGAUGE_CRASHES", "7"))
 PROMPTS = 70 * KILLS + 400
 EARLY_KILLS = 4  # while the command starts
 CONCURRENCY = 16

@@ -291,7 +291,7 @@ def test_a_summary_survives_json(write: Any, record: Any, failed: Any) -> None:
     assert msgspec.json.decode(msgspec.json.encode(summary), type=Summary) == summary
 
 
-@pytest.mark.parametrize(("kind", "most"), [("run", 40_000), ("bench", 10_000)])
+@pytest.mark.parametrize(("kind", "most"), [("run", 20_000), ("bench", 8_000)])
 def test_memory_does_not_grow_with_the_records(
     write: Any, bench: Any, record: Any, kind: str, most: int
 ) -> None:

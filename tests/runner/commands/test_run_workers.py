@@ -114,20 +114,20 @@ def test_a_worker_that_is_killed_costs_nothing_that_was_written(
     here: Path, mock_process: Start, spawn: Spawn, until: Until
 ) -> None:
     mock = mock_process("--ttft", "30", "--itl", "2", "--echo")
-    file = prompts(1500)  # so many that another worker is there before the end
+    file = prompts(1000)  # so many that another worker is there before the end
     child = spawn("run", file, *to(mock), "-c", 16, "--workers", 2, "-o", "out", cwd=here)
     until(lambda: mock.completions > 60, child)
     os.kill(children_of(child.pid)[0], signal.SIGKILL)
     err = child.communicate(timeout=60)[1]
     assert child.returncode == 0, err
-    assert len(content("out")) == 1500
+    assert len(content("out")) == 1000
     assert all(record["status"] == "ok" for record in content("out").values())
     told = session("out")["gauge"]["workers"]
     died = [worker for worker in told if "died" in worker]
     assert [worker["died"] for worker in died] == ["was killed by signal 9 (SIGKILL)"]
     assert died[0]["replaced"]
     assert died[0]["sent_again"] <= 16
-    assert mock.completions <= 1500 + died[0]["sent_again"]
+    assert mock.completions <= 1000 + died[0]["sent_again"]
     assert f"worker {died[0]['shard']} was killed by signal 9 (SIGKILL). What it had written is kept" in err
 
 
