@@ -242,7 +242,8 @@ def until() -> Callable[..., None]:
         while not condition():
             assert time.monotonic() < deadline, "waited for a minute"
             if alive is not None and alive.poll() is not None and not condition():
-                pytest.fail(f"ended early with {alive.returncode}")
+                said = alive.stderr.read() if alive.stderr is not None else ""
+                pytest.fail(f"ended early with {alive.returncode}: {said}")
             time.sleep(0.002)
 
     return wait

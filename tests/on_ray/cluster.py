@@ -52,6 +52,10 @@ class Machines:
         """The last node goes as a machine that loses its power."""
         self._cluster.remove_node(self.nodes.pop(), allow_graceful=False)
 
+    def settle(self) -> None:
+        """Wait until Ray has noticed which nodes are gone: until then it would place actors there."""
+        self._cluster.wait_for_nodes(timeout=120)
+
     def close(self) -> None:
         self._cluster.shutdown()
 
@@ -241,6 +245,7 @@ def test_with_no_node_left_it_stops_and_one_process_goes_on(
 ) -> None:
     server = mock_process("--ttft", "60", "--itl", "4", "--echo")
     prompts(200)
+    machines.settle()
     run = spawn(*words(server, "-c", 4, "-o", "far", "--ray", machines.address), cwd=here)
     until(lambda: Path("far/records-0.jsonl").exists() and len(journal_of("far")) > 40, run)
     machines.remove()
