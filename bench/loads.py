@@ -87,11 +87,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", metavar="WORDS", help="loads whose name holds this")
     parser.add_argument("--workers", type=int, metavar="N", help="with so many, and no other number")
     given = parser.parse_args(arguments)
+    loads = [load for load in LOADS if given.only is None or given.only in load.name]
+    if not loads:
+        parser.error(
+            f"--only {given.only}: no load's name holds that: {'; '.join(load.name for load in LOADS)}"
+        )
     rows: list[tuple[str, ...]] = []
     failed = False
-    for load in LOADS:
-        if given.only and given.only not in load.name:
-            continue
+    for load in loads:
         for workers in (given.workers,) if given.workers else load.workers:
             print(f"{load.name}, {workers} workers ...", file=sys.stderr, flush=True)
             try:

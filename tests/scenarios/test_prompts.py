@@ -311,6 +311,15 @@ def test_a_plan_is_eight_bytes_a_request(tmp_path: Path) -> None:
     assert len(plan.repeats) == 0
 
 
+def test_what_tells_the_rows_can_be_given_up(tmp_path: Path) -> None:
+    plan = scan(open_source(many(tmp_path / "a.jsonl", 1000)), MODEL)
+    assert (len(plan.digests), len(plan.in_order)) == (1000, 1000)
+    plan.forget_ids()
+    assert (len(plan.digests), len(plan.in_order)) == (0, 0)
+    assert plan.digests.base is None  # a view would keep all of it
+    assert plan.requests == 1000
+
+
 def test_ten_thousand_rows_are_read_at_once(tmp_path: Path) -> None:
     path = many(tmp_path / "a.jsonl", 10_000)
     started = time.process_time()
