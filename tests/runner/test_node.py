@@ -207,3 +207,33 @@ def test_one_that_does_not_end_in_time_is_ended(tmp_path: Path) -> None:
     death, fake = run(main())
     assert death.code == 1
     assert fake.killed
+
+
+def test_a_node_that_has_ended_has_let_go_of_its_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "records-1.jsonl"
+    close, closing, go = Journal.close, threading.Event(), threading.Event()
+
+    def slow(journal: Journal) -> None:
+        closing.set()
+        assert go.wait(30)
+        close(journal)
+
+    monkeypatch.setattr(Journal, "close", slow)
+
+    async def main() -> bool:
+        node = begin(path, Fake(), [])
+        await asyncio.sleep(0)
+        node._watching.cancel()
+        assert await asyncio.to_thread(closing.wait, 30)
+        node._watching.cancel()  # as the end of the loop does
+        for _ in range(20):
+            await asyncio.sleep(0)
+        early = node.ended.done()
+        go.set()
+        await node.ended
+        return early
+
+    assert not run(main())
+    close(Journal(path, tries=1))  # its lock is free
